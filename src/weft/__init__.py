@@ -1,0 +1,57 @@
+"""Weft composes conditions over one frozen diffusion UNet.
+
+Importing this package loads no torch: the public names below are imported when they are first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .core.errors import UserError, WeftError
+    from .core.pipeline import Pipeline, load
+    from .core.plugin import Conditioner, Guidance
+    from .core.result import Result
+    from .core.scene import Scene, Subject
+    from .plugins.classifier_free import ClassifierFree
+
+__all__ = [
+    "ClassifierFree",
+    "Conditioner",
+    "Guidance",
+    "Pipeline",
+    "Result",
+    "Scene",
+    "Subject",
+    "UserError",
+    "WeftError",
+    "load",
+]
+
+_HOME = {
+    "ClassifierFree": "weft.plugins.classifier_free",
+    "Conditioner": "weft.core.plugin",
+    "Guidance": "weft.core.plugin",
+    "Pipeline": "weft.core.pipeline",
+    "Result": "weft.core.result",
+    "Scene": "weft.core.scene",
+    "Subject": "weft.core.scene",
+    "UserError": "weft.core.errors",
+    "WeftError": "weft.core.errors",
+    "load": "weft.core.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that defines a public name, the first time the name is used (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'weft' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
