@@ -1,0 +1,205 @@
+"""Pictures: drawn at random, composed on purpose, and portraits of one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backgrounds import paint_background
+from .captions import Wanted, caption
+from .silhouettes import extent
+from .subjects import HELD_OUT_SUBJECTS, TRAIN_SUBJECTS, subject
+from .things import GRID, Box, Thing, paint
+from .vocabulary import BACKGROUNDS, COLORS, HELD_OUT_TRIPLES, NOUNS, PATTERNS
+
+_SPLITS: Final = ("train", "held_out")
+_COUNTS: Final = (0.4, 0.75, 0.9)
+_SIZES: Final = {1: (0.35, 0.65), 2: (0.3, 0.48), 3: (0.26, 0.4), 4: (0.24, 0.36)}
+_PATTERN_SHARE: Final = 0.4
+_COLOR_NAMES: Final = tuple(COLORS)
+_RESERVED: Final = frozenset(HELD_OUT_TRIPLES)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A background and objects, back to front. `size` is the side of its image where none is asked for."""
+
+    background: str
+    objects: tuple[Thing, ...]
+    seed: int
+    size: int = 64
+
+    def image(self, size: int | None = None) -> NDArray[np.uint8]:
+        """The picture, RGB, [size, size, 3]."""
+        side = size or self.size
+        canvas = paint_background(self.background, self.seed, side)
+        for thing in self.objects:
+            x, y, pixels = paint(thing, side)
+            window = canvas[y : y + pixels.shape[0], x : x + pixels.shape[1]]
+            window *= 1 - pixels[..., 3:] * np.float32(1 / 255)
+            window += pixels[..., :3]
+        return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+
+    def masks(self, size: int | None = None) -> NDArray[np.bool_]:
+        """The visible pixels of every object, [n, size, size]; a pixel belongs to the object that covers most of it.
+
+        An object that nothing hides has a mask whose tight box is its box, exactly at 64, 128, ... pixels.
+        """
+        side = size or self.size
+        cover = np.zeros((len(self.objects), side, side), dtype=np.float32)
+        for index, thing in enumerate(self.objects):
+            x, y, pixels = paint(thing, side)
+            window = (slice(y, y + pixels.shape[0]), slice(x, x + pixels.shape[1]))
+            alpha = pixels[..., 3] * np.float32(1 / 255)
+            cover[(slice(0, index), *window)] *= 1 - alpha
+            cover[(index, *window)] = alpha
+        owner = cover.argmax(axis=0) if len(self.objects) else np.zeros((side, side), dtype=np.int64)
+        return (cover > 0) & (owner[None] == np.arange(len(self.objects))[:, None, None])
+
+    def caption(self, seed: int = 0) -> str:
+        """A caption, lower case; another seed gives another wording of the same picture."""
+        return caption(self.background, self.objects, np.random.default_rng([11, self.seed, seed]))
+
+
+def _box_at(noun: str, angle: float, flip: bool, side: float, aspect: float, at: tuple[float, float]) -> Box:
+    left, top, right, bottom = extent(noun, angle, flip)
+    width, height = (right - left) * aspect, bottom - top
+    scale = side / max(width, height)
+    columns, rows = max(round(width * scale * GRID), 6), max(round(height * scale * GRID), 6)
+    margin = 1
+    column = margin + round(at[0] * (GRID - 2 * margin - columns))
+    row = margin + round(at[1] * (GRID - 2 * margin - rows))
+    return column / GRID, row / GRID, (column + columns) / GRID, (row + rows) / GRID
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """The shared area as a share of the smaller box."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return width * height / min(areas)
+
+
+def _placed(
+    wanted: Sequence[Wanted], rng: np.random.Generator, sizes: tuple[float, float]
+) -> tuple[Thing, ...]:
+    """The objects in random poses, those without a box where they overlap the others by at most 5 %."""
+    poses = [
+        (
+            float(rng.uniform(-15, 15)),
+            bool(rng.random() < 0.5),
+            float(rng.uniform(0.92, 1.08)),
+            float(rng.uniform(-1, 1)),
+        )
+        for _ in wanted
+    ]
+    low, high = sizes
+    while True:
+        boxes: dict[int, Box] = {i: box for i, (_, _, _, box, _) in enumerate(wanted) if box is not None}
+        for i, (noun, _, _, box, _) in enumerate(wanted):
+            if box is not None:
+                continue
+            angle, flip, aspect, _ = poses[i]
+            side = float(rng.uniform(low, high))
+            for x, y in rng.random((30, 2)).tolist():
+                place = _box_at(noun, angle, flip, side, aspect, (x, y))
+                if all(_overlap(place, other) <= 0.05 for other in boxes.values()):
+                    boxes[i] = place
+                    break
+            else:
+                break
+        if len(boxes) == len(wanted):
+            break
+        low, high = max(low * 0.97, 0.1), max(high * 0.97, 0.1)
+        if high <= 0.1:
+            raise ValueError(f"no free place is left for {len(wanted)} objects beside the boxes given")
+    return tuple(
+        Thing(noun, color, pattern, boxes[i], individual, poses[i][0], poses[i][1], poses[i][3])
+        for i, (noun, color, pattern, _, individual) in enumerate(wanted)
+    )
+
+
+def sample(seed: int, split: str = "train", count: int | None = None, subjects: float = 0.2) -> Picture:
+    """A random picture, a function of its arguments alone.
+
+    `seed` is 0 or more, `count` 1 to 4 objects (None: 1 to 4 with probabilities .4, .35, .15, .1), `subjects` the
+    probability, 0 to 1, that an object is a subject of the split. No picture of the split "train" has a noun, a colour
+    and a background of `HELD_OUT_TRIPLES` together; the first object of a "held_out" picture always does.
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"split {split!r} is not one of {', '.join(_SPLITS)}")
+    if count is not None and count not in _SIZES:
+        raise ValueError(f"count {count} is not one of 1, 2, 3, 4")
+    rng = np.random.default_rng([_SPLITS.index(split), seed])
+    drawn = float(rng.random())
+    number = count if count is not None else 1 + sum(drawn >= share for share in _COUNTS)
+    background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
+    individuals = TRAIN_SUBJECTS if split == "train" else HELD_OUT_SUBJECTS
+    wanted: list[Wanted] = []
+    if split == "held_out":
+        noun, color, background = HELD_OUT_TRIPLES[rng.integers(len(HELD_OUT_TRIPLES))]
+        wanted.append((noun, color, _pattern(rng), None, None))
+    while len(wanted) < number:
+        if rng.random() < subjects:
+            individual = individuals[int(rng.integers(len(individuals)))]
+            noun = subject(individual).noun
+            if all(noun != other[0] for other in wanted):
+                wanted.append((noun, None, None, None, individual))
+            continue
+        noun, color = NOUNS[rng.integers(len(NOUNS))], _COLOR_NAMES[rng.integers(len(_COLOR_NAMES))]
+        if split == "train" and (noun, color, background) in _RESERVED:
+            continue
+        if all(noun != other[0] or other[4] is None and color != other[1] for other in wanted):
+            wanted.append((noun, color, _pattern(rng), None, None))
+    return Picture(background, _placed(wanted, rng, _SIZES[number]), seed)
+
+
+def _pattern(rng: np.random.Generator) -> str:
+    return PATTERNS[rng.integers(1, len(PATTERNS))] if rng.random() < _PATTERN_SHARE else "plain"
+
+
+def _checked(thing: Wanted) -> Wanted:
+    noun, color, pattern, box, individual = thing
+    if noun not in NOUNS:
+        raise ValueError(f"noun {noun!r} is not one of {', '.join(NOUNS)}")
+    if box is not None and not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise ValueError(f"box {box} of {noun!r} is not left < right, top < bottom in fractions 0 to 1")
+    if individual is not None:
+        if subject(individual).noun != noun:
+            raise ValueError(f"subject {individual} is a {subject(individual).noun}, not a {noun}")
+        return noun, None, None, box, individual
+    if color not in COLORS:
+        raise ValueError(f"color {color!r} of {noun!r} is not one of {', '.join(COLORS)}")
+    if (pattern or "plain") not in PATTERNS:
+        raise ValueError(f"pattern {pattern!r} of {noun!r} is not one of {', '.join(PATTERNS)}")
+    return noun, color, pattern or "plain", box, None
+
+
+def compose(background: str, things: Sequence[Wanted], seed: int) -> Picture:
+    """A scene on purpose: each thing is (noun, color, pattern, box, subject).
+
+    A box, in fractions 0 to 1, is filled tightly (the object is stretched to it); a box of None is chosen from `seed`.
+    A subject's noun must be its own. Raises `ValueError` for a word outside the vocabulary or where no place is left.
+    """
+    if background not in BACKGROUNDS:
+        raise ValueError(f"background {background!r} is not one of {', '.join(BACKGROUNDS)}")
+    rng = np.random.default_rng([2, seed])
+    return Picture(
+        background,
+        _placed([_checked(thing) for thing in things], rng, _SIZES[min(len(things), 4) or 1]),
+        seed,
+    )
+
+
+def portrait(subject_id: int, seed: int, size: int = 64, background: str | None = None) -> Picture:
+    """A reference photo: the subject alone, 0.6 to 0.85 of the image, in a random pose, on a random or given background."""
+    rng = np.random.default_rng([3, subject_id, seed])
+    place = background or BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
+    wanted: Wanted = (subject(subject_id).noun, None, None, None, subject_id)
+    return Picture(place, _placed([_checked(wanted)], rng, (0.6, 0.85)), seed, size)
