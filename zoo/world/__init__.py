@@ -1,4 +1,4 @@
-"""The procedural world that the tiny model is trained on: every object, colour, box, mask and identity is known."""
+"""The procedural world that the tiny model learns: every object, colour, box, mask and identity is known."""
 
 from __future__ import annotations
 

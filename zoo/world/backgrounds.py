@@ -21,7 +21,7 @@ Color = tuple[int, int, int]
 def _noise(rng: np.random.Generator, cells_x: int, cells_y: int) -> NDArray[np.float64]:
     """Smooth noise, about -1 to 1, [_FINE, _FINE]."""
     coarse = Image.fromarray(rng.uniform(-1.4, 1.4, (cells_y, cells_x)).astype(np.float32))
-    return np.asarray(coarse.resize((_FINE, _FINE), Image.Resampling.BICUBIC), dtype=np.float64)
+    return np.asarray(coarse.resize((_FINE, _FINE), Image.Resampling.BICUBIC)).astype(np.float64)
 
 
 def _ground(color: Color, *layers: tuple[float, NDArray[np.float64]]) -> Image.Image:
@@ -31,6 +31,14 @@ def _ground(color: Color, *layers: tuple[float, NDArray[np.float64]]) -> Image.I
     return Image.fromarray(np.clip(np.array(color) + plane[..., None], 0, 255).astype(np.uint8))
 
 
+def _scattered(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """About `count` points, [n, 2], one in every cell of a grid, so that no window is empty."""
+    cells = round(count**0.5)
+    corners = np.stack(np.meshgrid(np.arange(cells), np.arange(cells)), axis=-1).reshape(-1, 2)
+    points: NDArray[np.float64] = (corners + rng.uniform(0, 1, corners.shape)) * (_FINE / cells)
+    return points
+
+
 def _grass(rng: np.random.Generator) -> Image.Image:
     image = _ground((160, 186, 128), (9, _noise(rng, 14, 14)), (4, _noise(rng, 60, 60)))
     draw = ImageDraw.Draw(image)
@@ -38,7 +46,7 @@ def _grass(rng: np.random.Generator) -> Image.Image:
         lean, height = rng.uniform(-9, 9), rng.uniform(14, 28)
         tone = [(136, 168, 106), (178, 202, 144), (148, 178, 116)][int(rng.integers(3))]
         draw.line([(x, y), (x + lean, y - height)], fill=tone, width=5)
-    for x, y in rng.uniform(0, _FINE, (130, 2)):
+    for x, y in _scattered(rng, 144):
         for angle in range(0, 360, 72):
             px, py = x + 7 * np.cos(np.deg2rad(angle)), y + 7 * np.sin(np.deg2rad(angle))
             draw.ellipse([px - 5, py - 5, px + 5, py + 5], fill=(236, 236, 222))
@@ -61,7 +69,7 @@ def _sand(rng: np.random.Generator) -> Image.Image:
 def _water(rng: np.random.Generator) -> Image.Image:
     image = _ground((116, 170, 184), (10, _noise(rng, 5, 18)), (4, _noise(rng, 16, 50)))
     draw = ImageDraw.Draw(image)
-    for x, y in rng.uniform(0, _FINE, (620, 2)):
+    for x, y in _scattered(rng, 625):
         light = rng.random() < 0.6
         length = rng.uniform(36, 84)
         wave = [(x + t * length, y + 7 * np.sin(t * 2 * np.pi)) for t in np.linspace(0, 1, 16)]
@@ -72,7 +80,7 @@ def _water(rng: np.random.Generator) -> Image.Image:
 def _snow(rng: np.random.Generator) -> Image.Image:
     image = _ground((229, 235, 241), (7, _noise(rng, 7, 10)), (3, _noise(rng, 24, 24)))
     draw = ImageDraw.Draw(image)
-    for x, y in rng.uniform(0, _FINE, (70, 2)):
+    for x, y in _scattered(rng, 121):
         width, height = rng.uniform(60, 120), rng.uniform(18, 32)
         draw.arc([x - width, y - height, x + width, y + height], 190, 350, fill=(206, 217, 230), width=6)
     for x, y in rng.uniform(0, _FINE, (1100, 2)):
@@ -85,8 +93,8 @@ def _snow(rng: np.random.Generator) -> Image.Image:
 def _sky(rng: np.random.Generator) -> Image.Image:
     image = _ground((168, 204, 238), (8, _noise(rng, 5, 5)))
     draw = ImageDraw.Draw(image)
-    for x, y in rng.uniform(0, _FINE, (110, 2)):
-        half = rng.uniform(40, 78)
+    for x, y in _scattered(rng, 150):
+        half = rng.uniform(40, 66)
         tone = (234, 242, 250) if rng.random() < 0.7 else (214, 229, 245)
         for share, rise in ((-0.62, 0.3), (0.0, 0.52), (0.6, 0.34)):
             cx, radius = x + share * half, half * (0.2 + rise)
@@ -97,7 +105,7 @@ def _sky(rng: np.random.Generator) -> Image.Image:
 def _night(rng: np.random.Generator) -> Image.Image:
     image = _ground((76, 82, 130), (8, _noise(rng, 5, 5)), (4, _noise(rng, 16, 16)))
     draw = ImageDraw.Draw(image)
-    for x, y in rng.uniform(0, _FINE, (900, 2)):
+    for x, y in _scattered(rng, 900):
         radius = rng.choice([2.6, 3.6, 5.2], p=[0.5, 0.35, 0.15])
         tone = (238, 230, 190) if rng.random() < 0.6 else (176, 182, 220)
         if radius > 5:
@@ -171,4 +179,5 @@ def paint_background(name: str, seed: int, size: int) -> NDArray[np.float32]:
     if mirror < 0.5:
         pixels = pixels[:, ::-1]
     shift = np.array(tint, dtype=np.float32) * 8 - 4 + np.float32((scale * 7919) % 1 * 12 - 6)
-    return np.clip(pixels + shift, 0, 255, dtype=np.float32)
+    tinted: NDArray[np.float32] = np.clip(pixels + shift, 0, 255).astype(np.float32)
+    return tinted

@@ -10,7 +10,10 @@ import numpy as np
 from .things import Box, Thing
 
 Wanted = tuple[str, str | None, str | None, Box | None, int | None]
-"""An object asked for: (noun, color, pattern, box, subject); a box of None is chosen, a subject has no color or pattern."""
+"""An object asked for: (noun, color, pattern, box, subject).
+
+A box of None is chosen; a subject has no color and no pattern.
+"""
 
 BACKGROUND_PHRASES: Final[dict[str, tuple[str, ...]]] = {
     "grass": ("on grass", "on the grass", "in the grass"),
@@ -56,8 +59,8 @@ def describe(background: str | None, things: Sequence[Thing | Sequence[Any]]) ->
 def relations(one: Box, other: Box) -> tuple[str, ...]:
     """The words of `RELATIONS` that hold clearly: the first box is "left of", "next to", ... the second.
 
-    A side needs centres 0.15 of the image apart on its axis and 1.4 times farther than on the other axis; "next to"
-    needs boxes side by side, sharing a third of the lower height, with a gap below 0.16.
+    A side needs centres 0.15 of the image apart on its axis and 1.4 times farther than on the other axis;
+    "next to" needs boxes side by side, sharing a third of the lower height, with a gap below 0.16.
     """
     dx = (other[0] + other[2] - one[0] - one[2]) / 2
     dy = (other[1] + other[3] - one[1] - one[3]) / 2
@@ -74,11 +77,12 @@ def relations(one: Box, other: Box) -> tuple[str, ...]:
 
 
 def caption(background: str, things: Sequence[Thing], rng: np.random.Generator) -> str:
-    """A caption drawn from the grammar: every object once, adjectives on its own noun, only relations that hold."""
+    """A caption drawn from the grammar: every object once, adjectives before it, only relations that hold."""
     order = list(things)
     if rng.random() < 0.1:
         order = [order[i] for i in rng.permutation(len(order))]
     phrases = [_phrase_of(thing) for thing in order]
+    text = _listed(phrases)
     if len(order) > 1 and rng.random() < 0.5:
         pairs = [
             (i, j, relation)
@@ -89,10 +93,9 @@ def caption(background: str, things: Sequence[Thing], rng: np.random.Generator) 
         ]
         if pairs:
             i, j, relation = pairs[int(rng.integers(len(pairs)))]
-            rest = [text for k, text in enumerate(phrases) if k not in (i, j)]
-            # A related pair comes last: nothing after it could be taken for the relation's second object.
-            phrases = [*rest, f"{phrases[i]} {relation} {phrases[j]}"]
-    text = _listed(phrases)
+            rest = "".join(f"{words}, " for k, words in enumerate(phrases) if k not in (i, j))
+            # The pair comes last, after a comma, so that no other object could be read into the relation.
+            text = f"{rest}{'and ' if rest else ''}{phrases[i]} {relation} {phrases[j]}"
     lead = LEAD_INS[int(rng.integers(1, len(LEAD_INS)))] if rng.random() < 0.3 else ""
     if rng.random() < 0.1:
         return lead + text

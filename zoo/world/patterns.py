@@ -15,25 +15,27 @@ EMBLEMS: Final = ("disc", "ring", "cross", "triangle", "diamond", "square", "bar
 
 
 def pattern_mask(name: str, x: Plane, y: Plane) -> Mask:
-    """Pixels of the second colour, of the shape of x and y (object units). Features are at least 0.24 units wide,
-    so that they are over two pixels wide on an object of 20 pixels."""
+    """Pixels of the second colour, of the shape of x and y (object units).
+
+    Features are at least 0.23 units wide: over two pixels on an object of 20 pixels.
+    """
     if name == "plain":
         return np.zeros(x.shape, dtype=bool)
     if name == "striped":
-        return ((x * 0.8 + y * 0.6) / 0.5 + 0.1) % 1.0 < 0.46
+        return np.asarray(((x * 0.8 + y * 0.6) / 0.5 + 0.1) % 1.0 < 0.46)
     if name == "dotted":
         row = np.floor(y / 0.42 + 0.5)
         dx = (x / 0.5 + 0.5 * (row % 2) + 0.5) % 1.0 - 0.5
         dy = (y / 0.42 + 0.5) % 1.0 - 0.5
-        return (dx * 0.5) ** 2 + (dy * 0.42) ** 2 < 0.145**2
+        return np.asarray((dx * 0.5) ** 2 + (dy * 0.42) ** 2 < 0.145**2)
     if name == "checkered":
-        return (np.floor(x / 0.31 + 0.5) + np.floor(y / 0.31 + 0.5)) % 2 == 0
+        return np.asarray((np.floor(x / 0.31 + 0.5) + np.floor(y / 0.31 + 0.5)) % 2 == 0)
     raise ValueError(f"pattern {name!r} is not one of plain, striped, dotted, checkered")
 
 
 def trim_mask(name: str, x: Plane, y: Plane, body: Mask, emblem: tuple[float, float, float]) -> Mask:
     """Pixels of a subject's body that take its second colour; `emblem` is (x, y, radius) of its emblem."""
-    ex, ey, er = emblem
+    ex, ey, _ = emblem
     if name == "none":
         return np.zeros(x.shape, dtype=bool)
     if name == "split":
@@ -86,7 +88,7 @@ def dilate(mask: Mask, radius: float) -> Mask:
     height, width = mask.shape
     for scale in (1.0, 0.6):
         for angle in np.linspace(0, 2 * np.pi, 40, endpoint=False):
-            dy = reach + int(round(scale * radius * np.sin(angle)))
-            dx = reach + int(round(scale * radius * np.cos(angle)))
+            dy = reach + round(float(scale * radius * np.sin(angle)))
+            dx = reach + round(float(scale * radius * np.cos(angle)))
             result |= padded[dy : dy + height, dx : dx + width]
     return result

@@ -42,10 +42,11 @@ class Picture:
             window = canvas[y : y + pixels.shape[0], x : x + pixels.shape[1]]
             window *= 1 - pixels[..., 3:] * np.float32(1 / 255)
             window += pixels[..., :3]
-        return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+        image: NDArray[np.uint8] = np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+        return image
 
     def masks(self, size: int | None = None) -> NDArray[np.bool_]:
-        """The visible pixels of every object, [n, size, size]; a pixel belongs to the object that covers most of it.
+        """The visible pixels of every object, [n, size, size]; a pixel goes to the one that shows most.
 
         An object that nothing hides has a mask whose tight box is its box, exactly at 64, 128, ... pixels.
         """
@@ -58,7 +59,8 @@ class Picture:
             cover[(slice(0, index), *window)] *= 1 - alpha
             cover[(index, *window)] = alpha
         owner = cover.argmax(axis=0) if len(self.objects) else np.zeros((side, side), dtype=np.int64)
-        return (cover > 0) & (owner[None] == np.arange(len(self.objects))[:, None, None])
+        visible: NDArray[np.bool_] = (cover > 0) & (owner == np.arange(len(self.objects))[:, None, None])
+        return visible
 
     def caption(self, seed: int = 0) -> str:
         """A caption, lower case; another seed gives another wording of the same picture."""
@@ -128,9 +130,10 @@ def _placed(
 def sample(seed: int, split: str = "train", count: int | None = None, subjects: float = 0.2) -> Picture:
     """A random picture, a function of its arguments alone.
 
-    `seed` is 0 or more, `count` 1 to 4 objects (None: 1 to 4 with probabilities .4, .35, .15, .1), `subjects` the
-    probability, 0 to 1, that an object is a subject of the split. No picture of the split "train" has a noun, a colour
-    and a background of `HELD_OUT_TRIPLES` together; the first object of a "held_out" picture always does.
+    `seed` is 0 or more, `count` 1 to 4 objects (None: 1 to 4 with probabilities .4, .35, .15, .1), `subjects`
+    the probability, 0 to 1, that an object is a subject of the split. No picture of the split "train" has a
+    noun, a colour and a background of `HELD_OUT_TRIPLES` together; the first object of a "held_out" picture
+    always does. Raises `ValueError` for another split or count.
     """
     if split not in _SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(_SPLITS)}")
@@ -155,7 +158,7 @@ def sample(seed: int, split: str = "train", count: int | None = None, subjects: 
         noun, color = NOUNS[rng.integers(len(NOUNS))], _COLOR_NAMES[rng.integers(len(_COLOR_NAMES))]
         if split == "train" and (noun, color, background) in _RESERVED:
             continue
-        if all(noun != other[0] or other[4] is None and color != other[1] for other in wanted):
+        if all(noun != other[0] or (other[4] is None and color != other[1]) for other in wanted):
             wanted.append((noun, color, _pattern(rng), None, None))
     return Picture(background, _placed(wanted, rng, _SIZES[number]), seed)
 
@@ -184,8 +187,9 @@ def _checked(thing: Wanted) -> Wanted:
 def compose(background: str, things: Sequence[Wanted], seed: int) -> Picture:
     """A scene on purpose: each thing is (noun, color, pattern, box, subject).
 
-    A box, in fractions 0 to 1, is filled tightly (the object is stretched to it); a box of None is chosen from `seed`.
-    A subject's noun must be its own. Raises `ValueError` for a word outside the vocabulary or where no place is left.
+    A box, in fractions 0 to 1, is filled tightly (the object is stretched to it); a box of None is chosen
+    from `seed`. A subject's noun must be its own. Raises `ValueError` for a word outside the vocabulary, a
+    wrong box or noun, or where no place is left.
     """
     if background not in BACKGROUNDS:
         raise ValueError(f"background {background!r} is not one of {', '.join(BACKGROUNDS)}")
@@ -198,7 +202,10 @@ def compose(background: str, things: Sequence[Wanted], seed: int) -> Picture:
 
 
 def portrait(subject_id: int, seed: int, size: int = 64, background: str | None = None) -> Picture:
-    """A reference photo: the subject alone, 0.6 to 0.85 of the image, in a random pose, on a random or given background."""
+    """A reference photo: the subject alone, 0.6 to 0.85 of the image, in a random pose.
+
+    `size` is the side of its image, 64 by default; the background is random unless it is given.
+    """
     rng = np.random.default_rng([3, subject_id, seed])
     place = background or BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
     wanted: Wanted = (subject(subject_id).noun, None, None, None, subject_id)

@@ -61,7 +61,7 @@ def polygon(*points: tuple[float, float]) -> Points:
 def ellipse(
     x: float, y: float, rx: float, ry: float, turn: float = 0.0, arc: tuple[float, float] = (0, 360)
 ) -> Points:
-    """An ellipse, or the part of it between two angles in degrees (clockwise from +x), turned by `turn` degrees."""
+    """An ellipse, or its part between two angles (degrees, clockwise from +x), turned by `turn` degrees."""
     angles = np.deg2rad(np.linspace(arc[0], arc[1], 73))
     px, py = rx * np.cos(angles), ry * np.sin(angles)
     c, s = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
@@ -69,7 +69,7 @@ def ellipse(
 
 
 def rounded(points: Sequence[tuple[float, float]], rounds: int = 3, keep: float = 0.25) -> Points:
-    """Chaikin's corner cutting: every corner is replaced `rounds` times by two points at `keep` of its edges."""
+    """Chaikin's corner cutting: `rounds` times, every corner becomes two points at `keep` of its edges."""
     p = np.array(points, dtype=np.float64)
     for _ in range(rounds):
         after = np.roll(p, -1, axis=0)
@@ -288,7 +288,7 @@ def _umbrella() -> Shape:
             Part(Ink.TRUNK, (box(-0.05, 0.0, 0.06, 0.82, 0.02),), 0.06),
             Part(Ink.TRUNK, (hook,), 0.06, cut=(ellipse(0.19, 0.74, 0.12, 0.13),)),
             Part(Ink.TRUNK, (box(-0.06, -1.02, 0.06, -0.7, 0.04),), 0.06),
-            Part(Ink.SHADE, (dome,), cut=scallops),
+            Part(Ink.BODY, (dome,), cut=scallops),
             Part(Ink.BODY, ribs, 0.05, cut=scallops),
         ),
         (0.0, -0.34, 0.38),

@@ -100,8 +100,7 @@ def _extremes(noun: str) -> Plane:
 
 
 def extent(noun: str, angle: float, flip: bool) -> tuple[float, float, float, float]:
-    """The tight (left, top, right, bottom), in object units, of a silhouette flipped and then turned by `angle`
-    degrees clockwise."""
+    """The tight (left, top, right, bottom) of a silhouette flipped, then turned; degrees, object units."""
     c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     points = _extremes(noun)
     x = -points[:, 0] if flip else points[:, 0]

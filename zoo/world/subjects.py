@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -20,7 +21,7 @@ HELD_OUT_SUBJECTS: Final = range(100_000, 100_200)
 
 @dataclass(frozen=True)
 class SubjectLook:
-    """An individual: its noun, four colours (0 to 255), the shape of its emblem and where its second colour lies."""
+    """An individual: noun, colours (0 to 255), the shape of its emblem, and where the second colour lies."""
 
     noun: str
     body: Color
@@ -38,23 +39,23 @@ def _color(hue: float, saturation: float, value: float) -> Color:
 
 def _distance(one: Color, other: Color) -> float:
     weights = (0.55, 0.75, 0.4)
-    return sum(w * (a - b) ** 2 for w, a, b in zip(weights, one, other, strict=True)) ** 0.5
+    return math.sqrt(sum(w * (a - b) ** 2 for w, a, b in zip(weights, one, other, strict=True)))
 
 
 @lru_cache(maxsize=8192)
 def subject(id: int) -> SubjectLook:
-    """The look of a subject, a function of its number (0 or more) alone. A third of them are toys."""
+    """The look of a subject, a function of its number (0 or more) alone. Three in ten are toys."""
     rng = np.random.default_rng([7919, id])
     noun = "toy" if rng.random() < 0.25 else NOUNS[rng.integers(len(NOUNS))]
     hue = float(rng.random())
-    body = _color(hue, float(rng.uniform(0.35, 0.95)), float(rng.uniform(0.6, 0.98)))
+    body = _color(hue, float(rng.uniform(0.35, 0.85)), float(rng.uniform(0.62, 0.96)))
 
     def far_from(others: tuple[Color, ...]) -> Color:
         options = [
             _color(
                 float(rng.random()),
-                float(rng.choice([0.08, 0.5, 0.75, 0.95])),
-                float(rng.choice([0.3, 0.7, 0.97])),
+                float(rng.choice([0.06, 0.45, 0.65, 0.85])),
+                float(rng.choice([0.32, 0.72, 0.97])),
             )
             for _ in range(6)
         ]

@@ -63,7 +63,7 @@ def _palette(body: Color, second: Color, outline: Color, emblem: Color, light: f
         Ink.OUTLINE: outline,
         Ink.BODY: body,
         Ink.SECOND: second,
-        Ink.SHADE: _mix(body, outline, 0.3),
+        Ink.SHADE: _mix(body, outline, 0.22),
         Ink.LIGHT: _mix(body, white, 0.62),
         Ink.CREAM: (250, 238, 212),
         Ink.DARK: (42, 38, 44),
@@ -75,7 +75,7 @@ def _palette(body: Color, second: Color, outline: Color, emblem: Color, light: f
     table = np.zeros((len(Ink), 4), dtype=np.uint8)
     for ink, color in inks.items():
         if ink in (Ink.BODY, Ink.SHADE, Ink.SECOND):
-            color = _mix(color, white if light > 0 else black, 0.09 * abs(light))
+            color = _mix(color, white if light > 0 else black, 0.06 * abs(light))
         table[ink] = (*color, 255)
     return table.view(np.uint32)[:, 0]
 
@@ -91,13 +91,14 @@ def _named_colors(color: str) -> tuple[Color, Color, Color]:
 
 
 def paint(thing: Thing, size: int) -> tuple[int, int, NDArray[np.uint8]]:
-    """The first column and row that the object touches in an image of size x size, and its pixels from there on:
+    """The object in an image of size x size: its first column, its first row, and its pixels from there on as
     premultiplied RGBA, [height, width, 4]."""
     left, top, right, bottom = (side * size for side in thing.box)
     x0, y0 = max(int(left + 1e-6), 0), max(int(top + 1e-6), 0)
     x1, y1 = min(int(np.ceil(right - 1e-6)), size), min(int(np.ceil(bottom - 1e-6)), size)
     if thing.subject is None:
-        assert thing.color is not None and thing.pattern is not None
+        assert thing.color is not None, thing
+        assert thing.pattern is not None, thing
         inks = patterned(thing.noun, thing.pattern)
         body, second, outline = _named_colors(thing.color)
         palette = _palette(body, second, outline, body, thing.shade)
@@ -108,7 +109,7 @@ def paint(thing: Thing, size: int) -> tuple[int, int, NDArray[np.uint8]]:
 
     tight = extent(thing.noun, thing.angle, thing.flip)
     scale_x, scale_y = (tight[2] - tight[0]) / (right - left), (tight[3] - tight[1]) / (bottom - top)
-    # Object point of a fine pixel (i, j): turned = (step_x * i + start_x, step_y * j + start_y), then turned back.
+    # Fine pixel (i, j) shows the turned point (step_x * i + start_x, step_y * j + start_y), turned back.
     step_x, step_y = scale_x / SUPERSAMPLING, scale_y / SUPERSAMPLING
     start_x, start_y = tight[0] + (x0 - left) * scale_x, tight[1] + (y0 - top) * scale_y
     c, s = float(np.cos(np.deg2rad(thing.angle))), float(np.sin(np.deg2rad(thing.angle)))
