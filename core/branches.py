@@ -1,0 +1,116 @@
+"""Branches and linear forms: the algebra that guidance strategies rewrite. Free of torch.
+
+A branch is the set of conditioners that are present and the prompt that it reads. A linear form maps branches to
+coefficients that sum to 1; its support is what the UNet evaluates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One way to evaluate the UNet.
+
+    Args:
+        present: (conditioner, strength) pairs; a conditioner of the run that is neither here nor in ``off`` takes
+            its absent form (null grounding tokens, zero mask, plain noun).
+        off: conditioners that contribute nothing at all, not even their null.
+        prompt: the text it reads; None is the scene's own prompt.
+    """
+
+    present: tuple[tuple[str, float], ...] = ()
+    off: frozenset[str] = frozenset()
+    prompt: str | None = None
+
+    @staticmethod
+    def full(conditioners: Iterable[str]) -> Branch:
+        """The branch in which every conditioner is present at strength 1."""
+        return Branch(tuple((name, 1.0) for name in conditioners))
+
+    def strength(self, conditioner: str) -> float:
+        """Strength of a conditioner here; 0 when it is absent or off."""
+        return dict(self.present).get(conditioner, 0.0)
+
+    def without(self, *conditioners: str) -> Branch:
+        """The same branch with these conditioners in their absent form."""
+        return replace(self, present=tuple(pair for pair in self.present if pair[0] not in conditioners))
+
+    def switched_off(self, *conditioners: str) -> Branch:
+        """The same branch without any trace of these conditioners."""
+        return replace(self.without(*conditioners), off=self.off | set(conditioners))
+
+    def scaled(self, conditioner: str, factor: float) -> Branch:
+        """The same branch with one conditioner's strength multiplied; a factor of 0 switches it off."""
+        if factor == 0.0:
+            return self.switched_off(conditioner)
+        return replace(self, present=tuple((n, s * factor if n == conditioner else s) for n, s in self.present))
+
+    def reading(self, prompt: str | None) -> Branch:
+        """The same branch with another prompt (None: the scene's own)."""
+        return replace(self, prompt=prompt)
+
+
+class LinearForm(Mapping[Branch, float]):
+    """An immutable sum of branches with coefficients; equal branches merge.
+
+    ``2 * form``, ``form + form`` and ``form - form`` are what they are on paper.
+    """
+
+    def __init__(self, terms: Mapping[Branch, float] | Iterable[tuple[Branch, float]] = ()) -> None:
+        pairs = terms.items() if isinstance(terms, Mapping) else terms
+        merged: dict[Branch, float] = {}
+        for branch, coefficient in pairs:
+            merged[branch] = merged.get(branch, 0.0) + coefficient
+        self._terms = merged
+
+    @staticmethod
+    def of(branch: Branch) -> LinearForm:
+        """The form ``1 * branch``."""
+        return LinearForm({branch: 1.0})
+
+    def __getitem__(self, branch: Branch) -> float:
+        return self._terms[branch]
+
+    def __iter__(self) -> Iterator[Branch]:
+        return iter(self._terms)
+
+    def __len__(self) -> int:
+        return len(self._terms)
+
+    def __add__(self, other: LinearForm) -> LinearForm:
+        return LinearForm([*self.items(), *other.items()])
+
+    def __sub__(self, other: LinearForm) -> LinearForm:
+        return self + -1.0 * other
+
+    def __rmul__(self, factor: float) -> LinearForm:
+        return LinearForm([(branch, factor * coefficient) for branch, coefficient in self.items()])
+
+    def __repr__(self) -> str:
+        return " + ".join(f"{coefficient:g} * {branch}" for branch, coefficient in self.items()) or "0"
+
+    def map(self, change: Callable[[Branch], Branch | LinearForm]) -> LinearForm:
+        """Replace every branch by another branch, or by a form, and collect."""
+        total = LinearForm()
+        for branch, coefficient in self.items():
+            changed = change(branch)
+            total = total + coefficient * (LinearForm.of(changed) if isinstance(changed, Branch) else changed)
+        return total
+
+    def null(self, prompt: str = "") -> Branch:
+        """The branch that reads ``prompt`` with every conditioner absent; off stays off when it is off in every branch."""
+        off = [branch.off for branch in self]
+        return Branch(prompt=prompt, off=frozenset.intersection(*off) if off else frozenset())
+
+    def support(self) -> LinearForm:
+        """The form without the coefficients that are exactly 0, which cost no evaluation."""
+        return LinearForm([(branch, c) for branch, c in self.items() if c != 0.0])
+
+    @property
+    def total(self) -> float:
+        """The sum of the coefficients; a guidance chain keeps it at 1."""
+        return math.fsum(self.values())

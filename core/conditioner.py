@@ -1,0 +1,65 @@
+"""Conditioners: how one kind of knowledge in a scene enters the UNet."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from .plugin import Plugin
+from .records import record
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .ports import Contribution
+    from .scene import Scene
+    from .text import PromptTokens
+
+
+@record
+class Conditioner(Plugin):
+    """Base of every conditioner.
+
+    Args:
+        strength: 1 is as trained; 0 is the same as leaving the conditioner out, bit for bit.
+    """
+
+    kind: ClassVar[Literal["conditioner", "guidance"]] = "conditioner"
+
+    strength: float = Field(1.0, description="1 is as trained, 0 is absence", kw_only=True)
+
+    @abstractmethod
+    def prepare(self, scene: Scene, host: Host) -> Prepared:
+        """Read the scene once a generation. Import torch here, not at the top of the plugin's module.
+
+        Raises:
+            UserError: the scene lacks what the conditioner needs, or the model has no weights for it.
+        """
+
+
+class Prepared(ABC):
+    """What a conditioner hands over for one scene, in two forms; both may depend on the branch's prompt."""
+
+    @abstractmethod
+    def present(self, text: PromptTokens) -> Contribution:
+        """The contribution of a branch in which the conditioner is present."""
+
+    @abstractmethod
+    def absent(self, text: PromptTokens) -> Contribution:
+        """Its own null: null tokens, a zero mask, or an empty tuple."""
+
+
+@dataclass(frozen=True)
+class Fixed(Prepared):
+    """The same two forms whatever the prompt."""
+
+    when_present: Contribution
+    when_absent: Contribution = ()
+
+    def present(self, text: PromptTokens) -> Contribution:
+        return self.when_present
+
+    def absent(self, text: PromptTokens) -> Contribution:
+        return self.when_absent

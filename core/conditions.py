@@ -1,0 +1,185 @@
+"""Gathering port entries of all rows of a batch, so that every module runs once on the rows that it concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from .errors import PluginError
+from .maps import Grid
+from .ports import (
+    BlockInsert,
+    ContextTokens,
+    Contribution,
+    Entry,
+    FeatureResiduals,
+    InputChannels,
+    MapEdit,
+    TextRegion,
+    TextStates,
+    TokenEmbeddings,
+    WeightDelta,
+)
+
+E = TypeVar("E", bound=Entry)
+
+# finite, so that a row whose words are all masked out still has a softmax
+MASKED = -1e4
+
+
+@dataclass(frozen=True)
+class Group(Generic[E]):
+    """Entries of one port that share their modules, one a row.
+
+    Args:
+        entry: the first of them; its modules are everybody's.
+        rows: which rows of the batch; None when it is all of them, in order.
+        state: the entries' tensors, stacked.
+        strength: a number a row.
+    """
+
+    entry: E
+    rows: Int[Tensor, " r"] | None
+    state: Float[Tensor, "r ..."]
+    strength: Float[Tensor, " r"]
+
+    def of(self, batch: Tensor) -> Tensor:
+        """The rows of a batch that the group concerns."""
+        return batch if self.rows is None else batch[self.rows]
+
+    def put(self, batch: Tensor, part: Tensor) -> Tensor:
+        """The batch with the group's rows replaced."""
+        return part if self.rows is None else batch.index_copy(0, self.rows, part)
+
+    def column(self, like: Tensor) -> Tensor:
+        """The strengths, shaped to multiply a tensor of the group's rows."""
+        return self.strength.to(like).view(-1, *[1] * (like.ndim - 1))
+
+    def add(self, batch: Tensor, part: Tensor) -> Tensor:
+        """The batch with ``strength * part`` added to the group's rows."""
+        return self.put(batch, self.of(batch) + self.column(part) * part)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What one batch of UNet rows is conditioned on.
+
+    Args:
+        context: text states.
+        tokens, regions, inserts, edits, residuals, channels, deltas: the groups of each port.
+    """
+
+    context: Float[Tensor, "r t d"]
+    tokens: tuple[Group[ContextTokens], ...] = ()
+    regions: tuple[Group[TextRegion], ...] = ()
+    inserts: tuple[Group[BlockInsert], ...] = ()
+    edits: tuple[Group[MapEdit], ...] = ()
+    residuals: tuple[Group[FeatureResiduals], ...] = ()
+    channels: tuple[Group[InputChannels], ...] = ()
+    deltas: tuple[Group[WeightDelta], ...] = ()
+    _biases: dict[Grid, Tensor] = field(default_factory=dict, repr=False)
+
+    def bias(self, grid: Grid) -> Float[Tensor, "r 1 n t"] | None:
+        """What text regions add to the attention scores on a feature map of this size; None when there are none."""
+        if not self.regions:
+            return None
+        if grid not in self._biases:
+            rows, tokens, _ = self.context.shape
+            bias = self.context.new_zeros(rows, 1, grid[0] * grid[1], tokens)
+            for group in self.regions:
+                kept = resize(group.state, grid)
+                kept = 1.0 - group.column(kept) + group.column(kept) * kept
+                column = rearrange(kept.clamp_min(0).log().clamp_min(MASKED), "r h w -> r 1 (h w) 1").to(bias)
+                part = group.of(bias).clone()
+                part[..., group.entry.positions] += column
+                bias = group.put(bias, part)
+            self._biases[grid] = bias
+        return self._biases[grid]
+
+
+def gather(contexts: Sequence[Float[Tensor, "t d"]], rows: Sequence[Contribution]) -> Conditions:
+    """Group the contributions of all rows by port and module.
+
+    Args:
+        contexts: every row's text states, with port 2's overwriting already applied.
+        rows: every row's contribution.
+    """
+    context = torch.stack(list(contexts))
+    for entries in rows:
+        for entry in entries:
+            if not isinstance(entry, _KNOWN):
+                raise PluginError(type(entry).__name__, "contribution", "is not an entry of one of the six ports")
+
+    def groups(kind: type[E], state: Callable[[E], Tensor], key: Callable[[E], Hashable]) -> tuple[Group[E], ...]:
+        return tuple(_group(kind, rows, state, key, context.device))
+
+    return Conditions(
+        context,
+        tokens=groups(
+            ContextTokens, lambda e: e.tokens, lambda e: (id(e.projections) if e.projections else 0, id(e.region))
+        ),
+        regions=groups(TextRegion, lambda e: e.mask, lambda e: tuple(e.positions.tolist())),
+        inserts=groups(BlockInsert, lambda e: e.state, lambda e: id(e.modules)),
+        edits=groups(MapEdit, lambda e: torch.empty(0), lambda e: id(e.function)),
+        residuals=groups(FeatureResiduals, lambda e: e.state, lambda e: id(e.module)),
+        channels=groups(InputChannels, lambda e: e.channels, lambda e: id(e.convolution)),
+        deltas=groups(WeightDelta, lambda e: torch.empty(0), lambda e: (e.path, id(e.up), id(e.down))),
+    )
+
+
+def whole(entries: Iterable[E], device: torch.device) -> list[Group[E]]:
+    """Every entry as a group of its own that concerns a batch of one row."""
+    return [Group(e, None, torch.empty(1, 0, device=device), torch.tensor([e.strength], device=device)) for e in entries]
+
+
+def _group(
+    kind: type[E],
+    rows: Sequence[Contribution],
+    state: Callable[[E], Tensor],
+    key: Callable[[E], Hashable],
+    device: torch.device,
+) -> Iterable[Group[E]]:
+    collected: dict[Hashable, list[tuple[int, E]]] = {}
+    for row, entries in enumerate(rows):
+        seen: dict[Hashable, int] = {}
+        for entry in entries:
+            if isinstance(entry, kind) and not (isinstance(entry, WeightDelta) and entry.target != "unet"):
+                shared = (key(entry), tuple(state(entry).shape))
+                # one row may hold two entries of the same modules: each is a group of its own
+                seen[shared] = seen.get(shared, -1) + 1
+                collected.setdefault((shared, seen[shared]), []).append((row, entry))
+    for found in collected.values():
+        numbers = [row for row, _ in found]
+        yield Group(
+            entry=found[0][1],
+            rows=None if numbers == list(range(len(rows))) else torch.tensor(numbers, device=device),
+            state=torch.stack([state(entry) for _, entry in found]),
+            strength=torch.tensor([entry.strength for _, entry in found], device=device),
+        )
+
+
+def resize(masks: Float[Tensor, "r _h _w"], grid: Grid) -> Float[Tensor, "r h w"]:
+    """Masks of the whole image at a feature map's size, by area, so that coverage is kept."""
+    if tuple(masks.shape[-2:]) == grid:
+        return masks
+    return F.interpolate(masks[:, None].float(), size=grid, mode="area")[:, 0]
+
+
+_KNOWN = (
+    TokenEmbeddings,
+    TextStates,
+    ContextTokens,
+    TextRegion,
+    BlockInsert,
+    MapEdit,
+    FeatureResiduals,
+    InputChannels,
+    WeightDelta,
+)

@@ -1,0 +1,64 @@
+"""Port 6: weight deltas as additions to a layer's output, by forward hooks that leave no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .conditions import Group
+from .errors import PluginError
+from .ports import WeightDelta
+
+
+@contextmanager
+def installed(model: nn.Module, deltas: Sequence[Group[WeightDelta]]) -> Iterator[None]:
+    """Add the deltas' outputs to their layers' while the context is entered.
+
+    Raises:
+        PluginError: a path is not a linear or convolution layer, or a delta does not fit it.
+    """
+    with ExitStack() as stack:
+        for group in deltas:
+            handle = _layer(model, group.entry).register_forward_hook(_adder(group))
+            stack.callback(handle.remove)
+        yield
+
+
+def _adder(group: Group[WeightDelta]) -> Any:
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return group.add(output, _output(layer, group.entry, group.of(inputs[0])))
+
+    return add
+
+
+def _output(layer: nn.Module, delta: WeightDelta, hidden: Tensor) -> Tensor:
+    up, down = delta.up.to(hidden), None if delta.down is None else delta.down.to(hidden)
+    if isinstance(layer, nn.Linear):
+        return F.linear(hidden, up) if down is None else F.linear(F.linear(hidden, down), up)
+    assert isinstance(layer, nn.Conv2d)
+    place: Any = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, "groups": layer.groups}
+    return F.conv2d(hidden, up, **place) if down is None else F.conv2d(F.conv2d(hidden, down, **place), up)
+
+
+def _layer(model: nn.Module, delta: WeightDelta) -> nn.Module:
+    place = f"weight delta of '{delta.path}'"
+    try:
+        layer = model.get_submodule(delta.path)
+    except AttributeError:
+        raise PluginError("weights", place, f"the {delta.target} has no such layer") from None
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
+        raise PluginError("weights", place, f"expected a linear or convolution layer, found {type(layer).__name__}")
+    shape = tuple(layer.weight.shape)
+    given = tuple(delta.up.shape)
+    fits = given == shape
+    if delta.down is not None:
+        lower = tuple(delta.down.shape)
+        fits = given[0] == shape[0] and given[1] == lower[0] and lower[1:] == shape[1:]
+        given = (given, lower)  # type: ignore[assignment]
+    if not fits:
+        raise PluginError("weights", place, f"expected a delta of shape {shape}, or its low-rank parts, found {given}")
+    return layer

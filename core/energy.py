@@ -1,0 +1,67 @@
+"""Descending an energy of the attention maps before a step: gradient, refinement, a stop for every sample."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from .errors import PluginError
+from .evaluate import Evaluator, guarded
+from .guidance import Energy, Step
+
+
+def descend(
+    energy: Energy,
+    latents: Float[Tensor, "s c h w"],
+    scale: Float[Tensor, ""],
+    timestep: Float[Tensor, ""],
+    evaluator: Evaluator,
+    paths: frozenset[str],
+    step: Step,
+) -> Float[Tensor, "s c h w"]:
+    """Move the latents of every sample down the gradient of its own loss.
+
+    Args:
+        energy: gives the loss, the step size and the refinement.
+        latents: before the scheduler's scaling.
+        scale: the scheduler's scaling of the model's input at this timestep.
+        timestep: of the step.
+        evaluator: records the full branch's maps.
+        paths: transformer blocks whose maps the energy reads.
+        step: where the sampler is.
+
+    Raises:
+        PluginError: the loss is not one finite number a sample.
+    """
+    size = energy.step_size(step)
+    refinement = energy.refinement(step)
+    if refinement is not None:
+        for _ in range(refinement.updates):
+            loss, gradient = _gradient(energy, latents, scale, timestep, evaluator, paths, step)
+            above: Bool[Tensor, " s"] = loss > refinement.target
+            if not bool(above.any()):
+                break
+            latents = torch.where(above.view(-1, 1, 1, 1), latents - size * gradient, latents)
+    _, gradient = _gradient(energy, latents, scale, timestep, evaluator, paths, step)
+    return latents - size * gradient
+
+
+def _gradient(
+    energy: Energy,
+    latents: Tensor,
+    scale: Tensor,
+    timestep: Tensor,
+    evaluator: Evaluator,
+    paths: frozenset[str],
+    step: Step,
+) -> tuple[Float[Tensor, " s"], Float[Tensor, "s c h w"]]:
+    with torch.enable_grad():
+        moved = latents.detach().requires_grad_(True)
+        maps = evaluator.maps(moved * scale, timestep, step.full, paths)
+        loss = guarded(energy.name, f"loss at step {step.index}", lambda: energy.loss(maps, step))
+        if loss.shape != (len(latents),) or not bool(torch.isfinite(loss).all()):
+            raise PluginError(energy.name, f"loss at step {step.index}", "is not one finite number a sample")
+        # samples do not meet in the UNet, so the gradient of the sum is every sample's own
+        (gradient,) = torch.autograd.grad(loss.sum(), moved)
+    return loss.detach(), gradient

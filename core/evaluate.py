@@ -1,0 +1,194 @@
+"""Evaluating branches: every branch of every sample is a row of one UNet batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .branches import Branch
+from .conditioner import Conditioner
+from .conditions import Conditions, gather, whole
+from .deltas import installed
+from .errors import PluginError, WeftError
+from .host import Host
+from .maps import AttentionMaps, MapRecorder
+from .ports import Contribution, TextStates, TokenEmbeddings, WeightDelta
+from .predictions import Predictions
+from .scene import Scene
+from .text import PromptTokens
+from .unet import UNetWalk
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one row of a batch is conditioned on: text states, and the contribution to the UNet's ports."""
+
+    context: Float[Tensor, "t d"]
+    contribution: Contribution
+
+
+class PreparedScene:
+    """A scene that every conditioner of the run has read, once.
+
+    Args:
+        scene: the scene.
+        host: the model.
+        conditioners: by their names in branches; one of strength 0 is left out.
+
+    Raises:
+        UserError: from a conditioner, about the scene.
+        PluginError: a conditioner raised something else.
+    """
+
+    def __init__(self, scene: Scene, host: Host, conditioners: Mapping[str, Conditioner]) -> None:
+        self.scene, self._host, self._conditioners = scene, host, conditioners
+        self._prepared = {
+            name: guarded(name, "prepare", lambda conditioner=conditioner: conditioner.prepare(scene, host))
+            for name, conditioner in conditioners.items()
+        }
+        self._tokens: dict[str, PromptTokens] = {}
+        self._rows: dict[Hashable, Row] = {}
+        self._forms: dict[tuple[str, bool, str], Contribution] = {}
+        for subject in scene.subjects:
+            self.tokens(None).positions(subject)  # a subject that the tokenizer cuts off is an error now
+
+    def tokens(self, prompt: str | None) -> PromptTokens:
+        """The tokens of a branch's prompt; None is the scene's own."""
+        text = self.scene.prompt if prompt is None else prompt
+        if text not in self._tokens:
+            self._tokens[text] = self._host.text.tokens(text)
+        return self._tokens[text]
+
+    def key(self, branch: Branch) -> Hashable:
+        """Equal for branches that come to the same row."""
+        text = self.tokens(branch.prompt).text
+        states = []
+        for name in self._prepared:
+            strength = branch.strength(name)
+            if name not in branch.off and self._form(name, strength != 0.0, text):
+                states.append((name, strength))
+        return text, tuple(states)
+
+    def row(self, branch: Branch) -> Row:
+        """The text states and the contribution of a branch."""
+        key = self.key(branch)
+        if key not in self._rows:
+            self._rows[key] = self._resolve(branch)
+        return self._rows[key]
+
+    def _form(self, name: str, present: bool, text: str) -> Contribution:
+        key = (name, present, text)
+        if key not in self._forms:
+            prepared, tokens = self._prepared[name], self._tokens[text]
+            read = prepared.present if present else prepared.absent
+            self._forms[key] = guarded(name, read.__name__, lambda: tuple(read(tokens)))
+        return self._forms[key]
+
+    def _resolve(self, branch: Branch) -> Row:
+        tokens = self.tokens(branch.prompt)
+        entries: Contribution = ()
+        for name, conditioner in self._conditioners.items():
+            if name not in branch.off:
+                strength = branch.strength(name)
+                # the absent form of a conditioner is its trained null, at the strength of the conditioner itself
+                factor = conditioner.strength * (strength or 1.0)
+                entries += tuple(e.scaled(factor) for e in self._form(name, strength != 0.0, tokens.text))
+        entries = tuple(entry for entry in entries if entry.strength != 0.0)
+        embeddings = [entry for entry in entries if isinstance(entry, TokenEmbeddings)]
+        deltas = [entry for entry in entries if isinstance(entry, WeightDelta) and entry.target == "text_encoder"]
+        with installed(self._host.text.model, whole(deltas, self._host.device)):
+            context = self._host.text.encode(tokens, embeddings)[None]
+        for entry in entries:
+            if isinstance(entry, TextStates):
+                context = entry.write(context)
+        return Row(context[0].to(self._host.dtype), entries)
+
+
+class Evaluator:
+    """Runs the UNet for the branches of a form.
+
+    Args:
+        walk: the UNet.
+        scenes: the prepared scene of every sample of the batch.
+
+    Attributes:
+        evaluations: UNet evaluations of one sample so far, for the run's trace.
+    """
+
+    def __init__(self, walk: UNetWalk, scenes: Sequence[PreparedScene]) -> None:
+        self._walk, self._scenes = walk, scenes
+        self._conditions: dict[Hashable, Conditions] = {}
+        self.evaluations = 0
+
+    def __call__(
+        self,
+        latents: Float[Tensor, "s c h w"],
+        timestep: Float[Tensor, ""],
+        branches: Iterable[Branch],
+        record: tuple[Branch, frozenset[str]] | None = None,
+    ) -> tuple[Predictions, AttentionMaps | None]:
+        """Predict for every branch, in one batch; branches that come to the same rows are evaluated once.
+
+        Args:
+            latents: one a sample, scaled for the timestep.
+            timestep: of all of them.
+            branches: what to evaluate.
+            record: a branch, and the transformer blocks whose maps of it to keep.
+        """
+        branches = list(branches)
+        slots: dict[Hashable, int] = {}
+        slot_of = [slots.setdefault(self._key(branch), len(slots)) for branch in branches]
+        distinct = [branches[slot_of.index(slot)] for slot in range(len(slots))]
+        recorder = None
+        if record is not None and record[0] in branches:
+            start = slot_of[branches.index(record[0])] * len(latents)
+            recorder = MapRecorder(record[1], slice(start, start + len(latents)))
+        predicted = self._walk(latents.repeat(len(distinct), 1, 1, 1), timestep, self._gathered(distinct), recorder)
+        assert predicted is not None
+        self.evaluations += len(distinct)
+        parts = predicted.float().chunk(len(distinct))
+        predictions = Predictions({branch: parts[slot] for branch, slot in zip(branches, slot_of, strict=True)})
+        return predictions, self._maps(recorder, record[0]) if recorder and record else None
+
+    def maps(
+        self, latents: Float[Tensor, "s c h w"], timestep: Float[Tensor, ""], branch: Branch, paths: frozenset[str]
+    ) -> AttentionMaps:
+        """The maps of one branch; the UNet is left after the last of them. Differentiable in the latents."""
+        recorder = MapRecorder(paths, slice(None), stop=True)
+        self._walk(latents, timestep, self._gathered([branch]), recorder)
+        return self._maps(recorder, branch)
+
+    def _maps(self, recorder: MapRecorder, branch: Branch) -> AttentionMaps:
+        texts = [scene.tokens(branch.prompt) for scene in self._scenes]
+        return AttentionMaps(recorder.probabilities, texts, [scene.scene for scene in self._scenes])
+
+    def _key(self, branch: Branch) -> Hashable:
+        return tuple(scene.key(branch) for scene in self._scenes)
+
+    def _gathered(self, branches: Sequence[Branch]) -> Conditions:
+        key = tuple(self._key(branch) for branch in branches)
+        if key not in self._conditions:
+            rows = [scene.row(branch) for branch in branches for scene in self._scenes]
+            self._conditions[key] = gather([row.context for row in rows], [row.contribution for row in rows])
+        return self._conditions[key]
+
+
+def guarded(plugin: str, place: str, call: Callable[[], T]) -> T:
+    """Run a plugin's code; what it raises, other than our own errors, names the plugin and the place.
+
+    Raises:
+        PluginError: the call raised.
+    """
+    try:
+        return call()
+    except WeftError:
+        raise
+    except Exception as error:
+        raise PluginError(plugin, place, f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,110 @@
+"""Guidance strategies: how predictions are combined and how latents are moved. They never touch the UNet.
+
+A chain of strategies is applied in order at every step. A strategy may rewrite the linear form (`Guidance.rewrite`),
+change the sum of the predictions (`Guidance.combine`), descend an energy of the attention maps (`Energy`) or edit the
+latents after the scheduler's step (`LatentEdit`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from .branches import Branch, LinearForm
+from .plugin import Plugin
+from .records import record
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from .maps import AttentionMaps
+    from .predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the sampler is.
+
+    Args:
+        index: 0 to total - 1; a multistep scheduler may take one more call than the steps asked for.
+        total: number of scheduler calls.
+        timestep: the scheduler's timestep, on the training grid of 0 to 999.
+        full: the branch with every conditioner of the run present.
+    """
+
+    index: int
+    total: int
+    timestep: float
+    full: Branch
+
+    @property
+    def fraction(self) -> float:
+        """Share of the steps that are done, in [0, 1)."""
+        return self.index / self.total
+
+
+@record
+class Guidance(Plugin):
+    """Base of every guidance strategy. A method that is not overridden changes nothing."""
+
+    kind: ClassVar[Literal["conditioner", "guidance"]] = "guidance"
+
+    def rewrite(self, form: LinearForm, step: Step) -> LinearForm:
+        """The form to use at this step, given the form so far. Its coefficients must still sum to 1."""
+        return form
+
+    def combine(
+        self, guided: Float[Tensor, "s c h w"], form: LinearForm, predictions: Predictions, step: Step
+    ) -> Float[Tensor, "s c h w"]:
+        """A pure function of the summed prediction and of its parts, for what is not linear.
+
+        Args:
+            guided: the sum so far.
+            form: the form that this strategy's `rewrite` was given; ``predictions.sum(form)`` is its value.
+            predictions: what the UNet gave for each branch that was evaluated.
+            step: where the sampler is.
+        """
+        return guided
+
+
+@record
+class Energy(Guidance):
+    """A strategy that moves the latents down the gradient of a scalar of the attention maps, before the UNet call.
+
+    The sampler owns the gradient, the early exit after the last layer that is needed, and the refinement loop.
+    """
+
+    @abstractmethod
+    def applies(self, step: Step) -> bool:
+        """Whether the latents are moved at this step at all."""
+
+    @abstractmethod
+    def loss(self, maps: AttentionMaps, step: Step) -> Float[Tensor, " s"]:
+        """One scalar a sample, differentiable with respect to the maps."""
+
+    @abstractmethod
+    def step_size(self, step: Step) -> float:
+        """Factor of the gradient."""
+
+    def refinement(self, step: Step) -> Refinement | None:
+        """Updates to repeat before the ordinary one at this step; None for none."""
+        return None
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Repeat the update for every sample whose loss is above ``target``, at most ``updates`` times."""
+
+    target: float
+    updates: int
+
+
+@record
+class LatentEdit(Guidance):
+    """A strategy that edits the latents after the scheduler's step."""
+
+    @abstractmethod
+    def edit(self, latents: Float[Tensor, "s c h w"], step: Step) -> Float[Tensor, "s c h w"]:
+        """The latents to go on with."""

@@ -1,0 +1,35 @@
+"""The whole surface through which code from outside enters Weft. pluggy carries registration only.
+
+A distribution names a module in the entry-point group ``weft``::
+
+    [project.entry-points.weft]
+    my_conditioner = "my_package.my_conditioner"
+
+and the module, which must not import torch, implements these hooks with `hookimpl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pluggy
+
+from .plugin import ModelCard, Plugin
+
+GROUP = "weft"
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def weft_plugins() -> Sequence[type[Plugin]] | None:
+    """Conditioner and guidance classes.
+
+    Called by the registry, once, when a run names the entry point or when plugins are listed. The entry point's
+    name is the name of one of the classes. None means none.
+    """
+
+
+@hookspec
+def weft_models() -> Mapping[str, ModelCard] | None:
+    """Models by name. Called by the registry when a model is looked up or listed. None means none."""

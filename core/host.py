@@ -1,0 +1,78 @@
+"""What a conditioner may use of the model while it prepares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor
+
+from .errors import UserError
+from .images import open_mask
+from .safe import read_tensors
+from .scene import Subject
+from .text import TextEncoder
+
+
+@dataclass(frozen=True)
+class Host:
+    """The model, read-only, and the size of the picture.
+
+    Args:
+        text: tokenizer and text transformer.
+        unet: for its configuration and its modules' names; its parameters must not be written.
+        vae: for encoding pictures to latents.
+        size: (height, width) of the picture in pixels.
+        folder: where the model's own plugin weights lie, below ``weft/``; None where the model has no folder.
+    """
+
+    text: TextEncoder
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    size: tuple[int, int]
+    folder: Path | None = None
+
+    @property
+    def factor(self) -> int:
+        """Pixels a latent position, along one side."""
+        return int(2 ** (len(self.vae.config["block_out_channels"]) - 1))
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """(height, width) of the latents."""
+        return self.size[0] // self.factor, self.size[1] // self.factor
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    def region(self, subject: Subject) -> Float[Tensor, "h w"] | None:
+        """Where a subject should be, at the picture's size: its mask, else its box, else None."""
+        height, width = self.size
+        if subject.mask is not None:
+            return open_mask(subject.mask, self.size, f"subject '{subject.phrase}', field 'mask'").to(self.device)
+        if subject.box is None:
+            return None
+        left, top, right, bottom = subject.box
+        rows = (torch.arange(height, device=self.device) + 0.5) / height
+        columns = (torch.arange(width, device=self.device) + 0.5) / width
+        inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))[None, :]
+        return inside.float()
+
+    def weights(self, plugin: str) -> dict[str, Tensor]:
+        """The tensors that the model ships for a plugin.
+
+        Raises:
+            UserError: the model has none.
+        """
+        path = None if self.folder is None else self.folder / "weft" / f"{plugin}.safetensors"
+        if path is None or not path.is_file():
+            raise UserError(f"plugin '{plugin}'", "weights in the model's folder 'weft/'", "none")
+        return read_tensors(path)

@@ -1,0 +1,220 @@
+"""The pipeline: a frozen model, and `generate`, which composes scenes, conditioners and guidance into pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor
+
+from .attention import cross_attention_paths
+from .branches import Branch
+from .conditioner import Conditioner
+from .errors import UserError
+from .evaluate import Evaluator, PreparedScene
+from .guidance import Guidance
+from .host import Host
+from .images import to_images
+from .maps import Grid
+from .progress import Progress, bar
+from .registry import registry
+from .result import Result, Sample
+from .sampler import MeanMaps, Trace, sample
+from .scene import Scene
+from .schedulers import make_scheduler
+from .text import TextEncoder
+from .unet import UNetWalk
+
+BATCH_SIZE = 8
+# maps are kept at the finest size with at most this many positions: 16 x 16 of SD1.5's 64 x 64 latents, and a half more
+# for pictures that are not square
+MAP_POSITIONS = 384
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A model that pictures are drawn with. Its parameters are frozen and never written.
+
+    Args:
+        name: how it was asked for.
+        text: tokenizer and text transformer.
+        unet: the UNet.
+        vae: the autoencoder.
+        scheduler: the noise schedule, a diffusers scheduler configuration.
+        folder: where the model lies, for the weights that its plugins bring.
+    """
+
+    name: str
+    text: TextEncoder
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    scheduler: Mapping[str, Any]
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        for module in (self.text.model, self.unet, self.vae):
+            module.requires_grad_(False).eval()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) that the model was trained at, in pixels."""
+        side = int(self.unet.config["sample_size"]) * self.host((0, 0)).factor
+        return side, side
+
+    def host(self, size: tuple[int, int]) -> Host:
+        """The model as conditioners see it, for pictures of (height, width) pixels."""
+        return Host(self.text, self.unet, self.vae, size, self.folder)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        scene: Scene | Sequence[Scene],
+        conditioners: Sequence[str | Conditioner] = (),
+        guidance: Sequence[str | Guidance] = ("classifier_free",),
+        *,
+        steps: int = 50,
+        scheduler: str = "ddim",
+        seeds: Sequence[int] = (0,),
+        height: int | None = None,
+        width: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        attention: bool = True,
+        progress: bool | Callable[[Progress], None] = False,
+        on_batch: Callable[[Result], None] | None = None,
+    ) -> Result:
+        """Draw every scene with every seed.
+
+        Args:
+            scene: one scene, or several.
+            conditioners: names, or instances with parameters. The scene says what; these say how it enters the UNet.
+            guidance: the chain of strategies, applied in order; names, or instances.
+            steps: of the scheduler, at least 1.
+            scheduler: ddim, euler, euler_ancestral, dpmpp_2m, pndm or unipc.
+            seeds: one image each. A seed means the same image alone or in a batch.
+            height: in pixels, a multiple of the latent factor; the model's own by default.
+            width: likewise.
+            batch_size: images that are denoised together.
+            attention: record the attention maps for `Result.attention`.
+            progress: True for a bar, or a function that is called after every step.
+            on_batch: called with every finished batch, so that its images can be kept when a later one fails.
+
+        Raises:
+            UserError: an argument, a name or a field of the scene is wrong.
+            PluginError: a plugin failed; the message names it and the step.
+        """
+        scenes = [scene] if isinstance(scene, Scene) else list(scene)
+        host = self.host(self._checked(scenes, steps, seeds, height, width, batch_size))
+        named = _named([_resolved(item, "conditioner", Conditioner) for item in conditioners])
+        chain = [_resolved(item, "guidance", Guidance) for item in guidance]
+        prepared = [PreparedScene(one, host, named) for one in scenes]
+        jobs = [(one, seed) for one in prepared for seed in seeds]
+        paths = self._map_paths(host.latent_size)
+        make_scheduler(scheduler, self.scheduler)  # a wrong name is an error before the bar starts
+        parts: list[Result] = []
+
+        with bar(progress, len(jobs)) as report:
+            for start in range(0, len(jobs), batch_size):
+                batch = jobs[start : start + batch_size]
+                generators = [torch.Generator("cpu").manual_seed(seed) for _, seed in batch]
+                maps = MeanMaps(paths) if attention else None
+                trace: list[Trace] = []
+
+                def on_step(done: Trace, start: int = start, size: int = len(batch), trace: list[Trace] = trace) -> None:
+                    trace.append(done)
+                    report(Progress(start, size, len(jobs), done.step.index + 1, done.step.total))
+
+                latents = sample(
+                    evaluator=Evaluator(UNetWalk(self.unet), [one for one, _ in batch]),
+                    scheduler=make_scheduler(scheduler, self.scheduler),
+                    guidance=chain,
+                    full=Branch.full(named),
+                    noise=self._noise(generators, host),
+                    generators=generators,
+                    steps=steps,
+                    energy_paths=paths,
+                    mean_maps=maps,
+                    on_step=on_step,
+                )
+                part = Result(
+                    images=self.decode(latents),
+                    latents=latents,
+                    samples=tuple(Sample(one.scene, seed, one.tokens(None)) for one, seed in batch),
+                    maps=tuple(maps.mean) if maps is not None and maps.mean is not None else None,
+                    trace=tuple(trace),
+                )
+                if on_batch is not None:
+                    on_batch(part)
+                parts.append(part)
+        return Result.merge(parts)
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "s c h w"]) -> list[Any]:
+        """Pictures of latents."""
+        scaled = (latents / self.vae.config["scaling_factor"]).to(self.vae.dtype)
+        return to_images(self.vae.decode(scaled, return_dict=False)[0] / 2 + 0.5)
+
+    def _noise(self, generators: Sequence[torch.Generator], host: Host) -> Float[Tensor, "s c h w"]:
+        shape = (1, int(self.vae.config["latent_channels"]), *host.latent_size)
+        return torch.cat([torch.randn(shape, generator=generator) for generator in generators]).to(host.device)
+
+    def _map_paths(self, latent_size: Grid) -> frozenset[str]:
+        paths = cross_attention_paths(self.unet)
+        depth = {path: self._depth(path) for path in paths}
+        for level in sorted(set(depth.values())):
+            height, width = (-(-side // 2**level) for side in latent_size)
+            if height * width <= MAP_POSITIONS:
+                return frozenset(path for path in paths if depth[path] == level)
+        return frozenset(path for path in paths if depth[path] == max(depth.values()))
+
+    def _depth(self, path: str) -> int:
+        """How many times the feature map at this block has been halved."""
+        kind, number = path.split(".")[:2]
+        last = len(self.unet.config["block_out_channels"]) - 1
+        return {"down_blocks": int, "up_blocks": lambda n: last - int(n)}.get(kind, lambda n: last)(number)
+
+    def _checked(
+        self,
+        scenes: Sequence[Scene],
+        steps: int,
+        seeds: Sequence[int],
+        height: int | None,
+        width: int | None,
+        batch_size: int,
+    ) -> tuple[int, int]:
+        size = (height or self.size[0], width or self.size[1])
+        factor = self.host(size).factor
+        for name, side in zip(("height", "width"), size, strict=True):
+            if side < factor or side % factor:
+                near = max(factor, round(side / factor) * factor)
+                raise UserError(f"field '{name}'", f"a multiple of {factor} pixels", str(side), f"{near} is near.")
+        for name, count in (("steps", steps), ("batch_size", batch_size)):
+            if count < 1:
+                raise UserError(f"field '{name}'", "at least 1", str(count))
+        if steps > int(self.scheduler.get("num_train_timesteps", 1000)):
+            raise UserError("field 'steps'", f"at most {self.scheduler['num_train_timesteps']}", str(steps))
+        if not scenes or not seeds:
+            raise UserError("field 'seeds'" if scenes else "scene", "at least one", "none")
+        return size
+
+
+def _resolved(item: Any, kind: str, base: type[Any]) -> Any:
+    if isinstance(item, str):
+        return registry().plugin(item, kind)()
+    if not isinstance(item, base):
+        raise UserError(kind, f"a name or an instance of weft.{base.__name__}", repr(item))
+    return item
+
+
+def _named(conditioners: Sequence[Conditioner]) -> dict[str, Conditioner]:
+    named: dict[str, Conditioner] = {}
+    for conditioner in conditioners:
+        if conditioner.strength == 0.0:
+            continue  # absence, bit for bit: not even its null takes part
+        count = sum(1 for other in named.values() if other.name == conditioner.name)
+        named[conditioner.name if count == 0 else f"{conditioner.name}_{count + 1}"] = conditioner
+    return named

@@ -1,0 +1,190 @@
+"""The six ports: everything that a conditioner may hand to the text encoder and to the UNet.
+
+A contribution is a tuple of the entries below; the class of an entry is its port. Tensors hold one sample, without a
+batch axis: the engine gathers the entries of all rows of a batch. Every entry has a strength, 1 as given; the engine
+scales it by a branch's strength, and leaves an entry of strength 0 out, so that 0 is absence bit for bit.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, Self, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Entry(ABC):
+    """Base of the port entries."""
+
+    strength: float = field(default=1.0, kw_only=True)
+
+    def scaled(self, factor: float) -> Self:
+        """The same entry at another strength."""
+        return self if factor == 1.0 else replace(self, strength=self.strength * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenEmbeddings(Entry):
+    """Port 1, token embeddings: vectors written over words before the text transformer.
+
+    Args:
+        positions: where, in the tokens of the branch's prompt.
+        vectors: what; at strength s the result is ``word + s * (vector - word)``.
+    """
+
+    positions: Int[Tensor, " n"]
+    vectors: Float[Tensor, "n d"]
+
+    def write(self, embeddings: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        return _blend(embeddings, self.positions, self.vectors, self.strength)
+
+
+@dataclass(frozen=True, eq=False)
+class TextStates(Entry):
+    """Port 2, text states: vectors written over the text encoder's output, blended as in `TokenEmbeddings`."""
+
+    positions: Int[Tensor, " n"]
+    states: Float[Tensor, "n d"]
+
+    def write(self, context: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        return _blend(context, self.positions, self.states, self.strength)
+
+
+@dataclass(frozen=True, eq=False)
+class ContextTokens(Entry):
+    """Port 2, extra context tokens with an attention of their own, added to the text's: ``text + s * extra``.
+
+    Args:
+        tokens: extra keys' and values' source.
+        projections: key and value projections by transformer block path; a block that is not named takes part with
+            its own text projections when the mapping is empty, and not at all otherwise.
+        region: where the result is added, as a mask in [0, 1] of the whole image; None is everywhere.
+    """
+
+    tokens: Float[Tensor, "m d"]
+    projections: Mapping[str, tuple[nn.Module, nn.Module]] = field(default_factory=dict)
+    region: Float[Tensor, "h w"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TextRegion(Entry):
+    """Port 2, words that are read in one region only.
+
+    Args:
+        positions: the tokens that are limited.
+        mask: 1 where they may be read, 0 where not. The logarithm of ``1 - s + s * mask`` is added to the scores.
+    """
+
+    positions: Int[Tensor, " n"]
+    mask: Float[Tensor, "h w"]
+
+
+class BlockModule(Protocol):
+    """A residual module between self- and cross-attention of one transformer block.
+
+    It is called with the hidden states, the stacked states of its rows, and a strength a row, which must scale the
+    whole residual, and returns the new hidden states.
+    """
+
+    def __call__(
+        self, hidden: Float[Tensor, "r n c"], state: Float[Tensor, "r ..."], strength: Float[Tensor, " r"]
+    ) -> Float[Tensor, "r n c"]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class BlockInsert(Entry):
+    """Port 3, block: modules by transformer block path, and the sample's state that they read."""
+
+    modules: Mapping[str, BlockModule]
+    state: Float[Tensor, "..."]
+
+
+MapFunction: TypeAlias = Callable[[Tensor, str, tuple[int, int]], Tensor]
+"""(probabilities (rows, heads, positions, tokens), block path, (height, width)) -> probabilities of the same shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class MapEdit(Entry):
+    """Port 3, block: a function of the cross-attention probabilities; blended with them by the strength."""
+
+    function: MapFunction
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Feature residuals, each with a batch axis. Empty or None where there is nothing to add.
+
+    Args:
+        skips: one tensor for every skip connection, first to last (ControlNet).
+        middle: added to the middle block's output (ControlNet).
+        blocks: one tensor for every down block, before its downsampler (T2I-Adapter).
+    """
+
+    skips: tuple[Float[Tensor, "r _c _h _w"], ...] = ()
+    middle: Float[Tensor, "r _c _h _w"] | None = None
+    blocks: tuple[Float[Tensor, "r _c _h _w"], ...] = ()
+
+
+class ResidualModule(Protocol):
+    """Computes feature residuals for its rows."""
+
+    def __call__(
+        self,
+        latents: Float[Tensor, "r c h w"],
+        timestep: Float[Tensor, ""],
+        context: Float[Tensor, "r t d"],
+        state: Float[Tensor, "r ..."],
+    ) -> Residuals: ...
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureResiduals(Entry):
+    """Port 4, feature residuals: a module called at every step, and the sample's state that it reads."""
+
+    module: ResidualModule
+    state: Float[Tensor, "..."]
+
+
+@dataclass(frozen=True, eq=False)
+class InputChannels(Entry):
+    """Port 5, input channels: a convolution whose output is added to that of ``conv_in``.
+
+    This is the same linear map as a widened ``conv_in``, and leaves the UNet as it is when absent.
+    """
+
+    convolution: nn.Module
+    channels: Float[Tensor, "c h w"]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightDelta(Entry):
+    """Port 6, weights: a change of one linear or convolution layer, added to its output; no parameter is written.
+
+    Args:
+        path: the layer's name in its model.
+        up: (out, rank, ...) or, with ``down`` None, the whole delta in the weight's shape.
+        down: (rank, in, ...); its kernel is the layer's, and ``up`` then is 1x1.
+        target: which model.
+    """
+
+    path: str
+    up: Float[Tensor, "..."]
+    down: Float[Tensor, "..."] | None = None
+    target: Literal["unet", "text_encoder"] = "unet"
+
+
+Contribution: TypeAlias = tuple[Entry, ...]
+
+
+def _blend(base: Tensor, positions: Tensor, vectors: Tensor, strength: float) -> Tensor:
+    vectors = vectors.to(base)
+    if strength != 1.0:
+        vectors = torch.lerp(base[:, positions], vectors.expand(base.shape[0], -1, -1), strength)
+    written = base.clone()
+    written[:, positions] = vectors
+    return written

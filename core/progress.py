@@ -1,0 +1,47 @@
+"""Progress of a generation, as numbers for a caller or as a bar in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a generation is.
+
+    Args:
+        images_done: images finished before this batch.
+        images_now: images in this batch.
+        images: of the whole generation.
+        step: scheduler calls finished in this batch, from 1.
+        steps: scheduler calls of a batch.
+    """
+
+    images_done: int
+    images_now: int
+    images: int
+    step: int
+    steps: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the whole generation that is done, in [0, 1]."""
+        return (self.images_done + self.images_now * self.step / self.steps) / self.images
+
+
+@contextmanager
+def bar(progress: bool | Callable[[Progress], None], images: int) -> Iterator[Callable[[Progress], None]]:
+    """A function to report to: the caller's own, one that draws a bar, or one that does nothing."""
+    if progress is True:
+        import rich.progress as rich
+
+        columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.TimeRemainingColumn())
+        with rich.Progress(*columns, transient=True) as display:
+            task = display.add_task(f"{images} image{'s' if images > 1 else ''}", total=1.0)
+            yield lambda now: display.update(task, completed=now.fraction, description=f"step {now.step} of {now.steps}")
+    elif callable(progress):
+        yield progress
+    else:
+        yield lambda now: None

@@ -1,0 +1,162 @@
+"""Finding plugins and models: entry points, loaded one by one, so that a broken one never stops the rest."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from . import hookspecs
+from .errors import PluginError, UserError, did_you_mean
+from .plugin import ModelCard, Plugin
+
+BUILT_IN = "weft"
+"""The distribution whose entry points every run may use without being asked."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One plugin or model card, and the distribution that brought it."""
+
+    name: str
+    distribution: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An entry point that could not be used, and why."""
+
+    name: str
+    distribution: str
+    problem: str
+
+
+class Registry:
+    """Plugins and models by name.
+
+    Args:
+        points: the entry points to read; the installed ones of the group ``weft`` by default.
+    """
+
+    def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
+        found = entry_points(group=hookspecs.GROUP) if points is None else points
+        # an editable install next to a wheel can list a distribution twice
+        self._points = sorted({(p.name, p.value, _distribution(p)): p for p in found}.values(), key=lambda p: p.name)
+        self._manager = pluggy.PluginManager(hookspecs.GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._loaded: set[tuple[str, str]] = set()
+        self._plugins: list[Found] = []
+        self._models: list[Found] = []
+        self._broken: list[Broken] = []
+
+    def add(self, plugin: type[Plugin], distribution: str = "this process") -> type[Plugin]:
+        """Register a class by hand, for notebooks and tests; usable as a decorator."""
+        _check(plugin)
+        self._plugins.append(Found(plugin.name, distribution, plugin))
+        return plugin
+
+    def plugin(self, name: str, kind: str) -> type[Plugin]:
+        """The class of this name; loads built-ins and the entry point of that name, no others.
+
+        Raises:
+            UserError: nothing has the name, or it is of the other kind.
+            PluginError: its entry point is broken, or two distributions claim the name.
+        """
+        self._load(lambda point: point.name == name or _distribution(point) == BUILT_IN)
+        found = [item for item in self._plugins if item.name == name]
+        if len(found) > 1:
+            raise PluginError(name, "registration", f"claimed by {' and by '.join(item.distribution for item in found)}")
+        for broken in self._broken:
+            if broken.name == name and not found:
+                raise PluginError(name, f"distribution '{broken.distribution}'", broken.problem)
+        known = [item.name for item in self._plugins if item.value.kind == kind]
+        if not found or found[0].value.kind != kind:
+            came = f"'{name}'" if not found else f"'{name}', which is a {found[0].value.kind}"
+            installed = ", ".join(sorted(known)) or "none is installed"
+            raise UserError(kind, f"an installed {kind} ({installed})", came, did_you_mean(name, known))
+        plugin: type[Plugin] = found[0].value
+        return plugin
+
+    def plugins(self) -> list[Found]:
+        """Every plugin that is installed; loads them all."""
+        self._load(lambda point: True)
+        return sorted(self._plugins, key=lambda item: (item.value.kind, item.name))
+
+    def broken(self) -> list[Broken]:
+        """Entry points that failed so far."""
+        return list(self._broken)
+
+    def models(self) -> dict[str, ModelCard]:
+        """Every model card that is installed; loads every entry point.
+
+        Raises:
+            PluginError: two distributions claim one name.
+        """
+        self._load(lambda point: True)
+        cards: dict[str, Found] = {}
+        for item in self._models:
+            if item.name in cards:
+                both = f"{cards[item.name].distribution} and by {item.distribution}"
+                raise PluginError(item.name, "registration", f"model claimed by {both}")
+            cards[item.name] = item
+        return {name: item.value for name, item in cards.items()}
+
+    def _load(self, wanted: Callable[[EntryPoint], bool]) -> None:
+        for point in self._points:
+            key = (point.name, _distribution(point))
+            if key not in self._loaded and wanted(point):
+                self._loaded.add(key)
+                try:
+                    self._enter(point)
+                except Exception as error:  # whatever a stranger's module raises is a report, never a crash
+                    self._broken.append(Broken(point.name, _distribution(point), f"{type(error).__name__}: {error}"))
+
+    def _enter(self, point: EntryPoint) -> None:
+        module = point.load()
+        label = f"{_distribution(point)}:{point.name}"
+        self._manager.register(module, name=label)
+        try:
+            self._manager.check_pending()
+            plugins = [_check(cls) for cls in _results(self._manager.hook.weft_plugins, label)]
+            models: list[Mapping[str, ModelCard]] = [_results(self._manager.hook.weft_models, label)]
+        except BaseException:
+            self._manager.unregister(name=label)
+            raise
+        if plugins and point.name not in [cls.name for cls in plugins]:
+            names = ", ".join(cls.name for cls in plugins)
+            raise ValueError(f"entry point '{point.name}' must carry the name of a plugin it registers ({names})")
+        self._plugins += [Found(cls.name, _distribution(point), cls) for cls in plugins]
+        self._models += [Found(name, _distribution(point), card) for cards in models for name, card in cards.items()]
+
+
+@functools.cache
+def registry() -> Registry:
+    """The registry of this process."""
+    return Registry()
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "unknown distribution"
+
+
+def _results(hook: Any, label: str) -> Any:
+    for implementation in hook.get_hookimpls():
+        if implementation.plugin_name == label:
+            return implementation.function() or {}
+    return {}
+
+
+def _check(plugin: Any) -> type[Plugin]:
+    if not (isinstance(plugin, type) and issubclass(plugin, Plugin)):
+        raise TypeError(f"{plugin!r} is not a subclass of weft.Conditioner or weft.Guidance")
+    for attribute in ("name", "kind"):
+        if not isinstance(getattr(plugin, attribute, None), str):
+            raise TypeError(f"{plugin.__name__} does not set '{attribute}'")
+    if "__init__" not in vars(plugin):
+        raise TypeError(f"{plugin.__name__} is not decorated with @weft.record")
+    return plugin

@@ -1,0 +1,138 @@
+"""What a generation gives: images, latents, attention maps by phrase, and ways to look at and keep them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from .errors import UserError
+from .sampler import Trace
+from .scene import Scene
+from .text import PromptTokens
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which scene and which seed an image was made from."""
+
+    scene: Scene
+    seed: int
+    tokens: PromptTokens
+
+
+@dataclass(frozen=True)
+class Result:
+    """Images in the order of scenes, then seeds.
+
+    Args:
+        images: the pictures.
+        latents: before decoding, scaled as the VAE's encoder would after its scaling factor.
+        samples: every image's scene and seed.
+        maps: every image's mean cross-attention over layers, heads and steps; None where it was not recorded.
+        trace: every step of every batch: the branches that were evaluated, and their coefficients.
+    """
+
+    images: list[Image.Image]
+    latents: Float[Tensor, "s c h w"]
+    samples: tuple[Sample, ...]
+    maps: tuple[Float[Tensor, "_h _w t"], ...] | None
+    trace: tuple[Trace, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def attention(self, phrase: str, image: int = 0, occurrence: int | None = None) -> Float[Tensor, "h w"]:
+        """Where a phrase of the prompt was attended to, summed over its tokens; every pixel in [0, 1].
+
+        Raises:
+            UserError: maps were not recorded, or the prompt has no such phrase.
+        """
+        if self.maps is None:
+            raise UserError("Result.attention", "a generation with attention=True", "one without maps")
+        tokens = self.samples[image].tokens
+        positions = tokens.find(phrase, occurrence)
+        if positions is None:
+            raise UserError("Result.attention", f"a phrase of '{tokens.text}'", f"'{phrase}'")
+        return self.maps[image][..., list(positions)].sum(dim=-1)
+
+    def overlay(self, phrase: str, image: int = 0, occurrence: int | None = None) -> Image.Image:
+        """The image, dark where the phrase was not attended to."""
+        picture = self.images[image]
+        heat = self.attention(phrase, image, occurrence)
+        heat = (heat - heat.min()) / (heat.max() - heat.min()).clamp_min(1e-12)
+        size = (picture.height, picture.width)
+        shade = F.interpolate(heat[None, None], size=size, mode="bicubic").clamp(0, 1)[0, 0]
+        pixels = np.asarray(picture, dtype=np.float32) * (0.2 + 0.8 * shade.cpu().numpy()[..., None])
+        return Image.fromarray(pixels.round().astype(np.uint8))
+
+    def grid(self, columns: int | None = None, gap: int = 4) -> Image.Image:
+        """All images in one, row by row.
+
+        Args:
+            columns: images a row; as square as possible by default.
+            gap: white pixels between images.
+        """
+        return tile(self.images, columns, gap)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the images as ``0000-seed7.png``, each in one step, so that a kill leaves no half file."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for number, (image, sample) in enumerate(zip(self.images, self.samples, strict=True)):
+            path = folder / f"{number:04d}-seed{sample.seed}.png"
+            partial = path.with_suffix(".png.partial")
+            image.save(partial, format="PNG")
+            paths.append(partial.replace(path))
+        return paths
+
+    def _repr_html_(self) -> str:
+        cells = []
+        for image, sample in zip(self.images, self.samples, strict=True):
+            buffer = io.BytesIO()
+            image.save(buffer, format="PNG")
+            data = base64.b64encode(buffer.getvalue()).decode()
+            caption = escape(f"{sample.scene.prompt} (seed {sample.seed})")
+            cells.append(
+                f'<figure style="display:inline-block;margin:4px">'
+                f'<img src="data:image/png;base64,{data}" style="min-width:128px;image-rendering:pixelated">'
+                f'<figcaption style="max-width:16em">{caption}</figcaption></figure>'
+            )
+        return "".join(cells)
+
+    @staticmethod
+    def merge(parts: Sequence[Result]) -> Result:
+        """One result of several, in order."""
+        maps = [part.maps for part in parts]
+        recorded = None if any(m is None for m in maps) else tuple(m for ms in maps if ms for m in ms)
+        return Result(
+            images=[image for part in parts for image in part.images],
+            latents=torch.cat([part.latents for part in parts]),
+            samples=tuple(sample for part in parts for sample in part.samples),
+            maps=recorded,
+            trace=tuple(trace for part in parts for trace in part.trace),
+        )
+
+
+def tile(images: Sequence[Image.Image], columns: int | None = None, gap: int = 4) -> Image.Image:
+    """Pictures in rows on white, each in a cell of the largest one's size."""
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    width, height = max(image.width for image in images), max(image.height for image in images)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for number, image in enumerate(images):
+        row, column = divmod(number, columns)
+        sheet.paste(image, (column * (width + gap), row * (height + gap)))
+    return sheet

@@ -1,0 +1,134 @@
+"""The sampler: at every step, rewrite the form, evaluate its support in one batch, combine, let the scheduler move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .branches import Branch, LinearForm
+from .energy import descend
+from .errors import PluginError
+from .evaluate import Evaluator, guarded
+from .guidance import Energy, Guidance, LatentEdit, Step
+from .maps import AttentionMaps, Grid
+from .schedulers import step_options
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one step cost: the branches that were evaluated, and their coefficients."""
+
+    step: Step
+    form: LinearForm
+
+
+class MeanMaps:
+    """The full branch's maps of one size, averaged over layers, heads and steps."""
+
+    def __init__(self, paths: frozenset[str]) -> None:
+        self.paths = paths
+        self.grid: Grid | None = None
+        self._sum: Float[Tensor, "s h w t"] | None = None
+        self._steps = 0
+
+    def add(self, maps: AttentionMaps) -> None:
+        self.grid = maps.grids[0]
+        mean = maps.mean(self.grid).float()
+        self._sum = mean if self._sum is None else self._sum + mean
+        self._steps += 1
+
+    @property
+    def mean(self) -> Float[Tensor, "s h w t"] | None:
+        return None if self._sum is None else self._sum / self._steps
+
+
+def sample(
+    evaluator: Evaluator,
+    scheduler: Any,
+    guidance: Sequence[Guidance],
+    full: Branch,
+    noise: Float[Tensor, "s c h w"],
+    generators: list[torch.Generator],
+    steps: int,
+    energy_paths: frozenset[str],
+    mean_maps: MeanMaps | None = None,
+    on_step: Callable[[Trace], None] | None = None,
+) -> Float[Tensor, "s c h w"]:
+    """Denoise a batch of samples.
+
+    Args:
+        evaluator: runs the UNet for branches.
+        scheduler: a diffusers scheduler, used for this batch only.
+        guidance: the chain, applied in order.
+        full: the branch with every conditioner present.
+        noise: standard normal, one a sample.
+        generators: one a sample, for schedulers that draw noise.
+        steps: of the scheduler.
+        energy_paths: the transformer blocks whose maps energies read.
+        mean_maps: collects the full branch's maps.
+        on_step: called after every step.
+
+    Returns:
+        Latents, scaled as the VAE's encoder would after its scaling factor.
+
+    Raises:
+        PluginError: a strategy raised, broke the sum of 1, or gave something that is not finite.
+    """
+    scheduler.set_timesteps(steps, device=noise.device)
+    latents = noise * scheduler.init_noise_sigma
+    options = step_options(scheduler, generators)
+    timesteps = list(scheduler.timesteps)
+    for index, timestep in enumerate(timesteps):
+        step = Step(index, len(timesteps), float(timestep), full)
+        inputs = scheduler.scale_model_input(latents, timestep)
+        for strategy in guidance:
+            if isinstance(strategy, Energy) and strategy.applies(step):
+                # scale_model_input multiplies by one number a timestep in every scheduler of the list
+                factor = scheduler.scale_model_input(torch.ones_like(latents[:1, :1, :1, :1]), timestep)[0, 0, 0, 0]
+                latents = descend(strategy, latents, factor, timestep, evaluator, energy_paths, step)
+                inputs = scheduler.scale_model_input(latents, timestep)
+
+        forms = [LinearForm.of(full)]
+        for strategy in guidance:
+            forms.append(_rewritten(strategy, forms[-1], step))
+        form = forms[-1].support()
+        record = None if mean_maps is None else (full, mean_maps.paths)
+        predictions, maps = evaluator(inputs, timestep, form, record)
+        if mean_maps is not None and maps is not None:
+            mean_maps.add(maps)
+
+        guided = predictions.sum(form)
+        for strategy, given in zip(guidance, forms, strict=False):
+            guided = _combined(strategy, guided, given, predictions, step)
+        latents = scheduler.step(guided, timestep, latents, return_dict=False, **options)[0]
+        for strategy in guidance:
+            if isinstance(strategy, LatentEdit):
+                latents = guarded(strategy.name, f"edit at step {index}", lambda s=strategy, z=latents: s.edit(z, step))
+        if not bool(torch.isfinite(latents).all()):
+            raise PluginError("sampler", f"step {index}", f"the latents are not finite; the form was {form}")
+        if on_step is not None:
+            on_step(Trace(step, form))
+    return latents
+
+
+def _rewritten(strategy: Guidance, form: LinearForm, step: Step) -> LinearForm:
+    place = f"rewrite at step {step.index}"
+    rewritten = guarded(strategy.name, place, lambda: strategy.rewrite(form, step))
+    if not rewritten.support() or abs(rewritten.total - 1.0) > TOLERANCE:
+        raise PluginError(strategy.name, place, f"the coefficients must sum to 1, found {rewritten}")
+    return rewritten
+
+
+def _combined(strategy: Guidance, guided: Tensor, form: LinearForm, predictions: Any, step: Step) -> Tensor:
+    place = f"combine at step {step.index}"
+    combined = guarded(strategy.name, place, lambda: strategy.combine(guided, form, predictions, step))
+    if combined.shape != guided.shape:
+        raise PluginError(strategy.name, place, f"expected shape {tuple(guided.shape)}, found {tuple(combined.shape)}")
+    return combined

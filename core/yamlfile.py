@@ -1,0 +1,257 @@
+"""Reading YAML from strangers: a small loader over parse events that refuses what run files do not need.
+
+PyYAML's own loaders construct Python objects, expand aliases without a limit, let duplicate keys win silently and read
+`no` as False. This one reads the events of a single document of at most 1 MB and 32 levels into plain values by the
+YAML 1.2 core schema, remembers where each came from, and refuses anchors, aliases, tags, merge keys, duplicate keys,
+NaN and infinity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import UserError, did_you_mean
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 32
+
+Keys = tuple[str | int, ...]
+"""Where a value is in a document: the keys and indices that lead to it."""
+
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_WORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
+_HINTS = {
+    "mapping values are not allowed": "A text that contains ': ' needs quotes.",
+    r"found character '\t'": "Indent with spaces, not with tabs.",
+    "found character '%'": "A text that starts with '%' needs quotes.",
+    "found character '@'": "A text that starts with '@' needs quotes.",
+    "found character '`'": "A text that starts with '`' needs quotes.",
+    "found unexpected end of stream": "Is a quote or a bracket not closed?",
+}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Problem(UserError):
+    """One mistake in a file, with the line it is on.
+
+    Args:
+        file: the file's name, as the user gave it.
+        line: counted from 1; 0 when the mistake has no line (the file cannot be read).
+        column: counted from 1.
+        source: the text of that line.
+    """
+
+    def __init__(
+        self, file: str, line: int, column: int, source: str, expected: str, found: str, hint: str = ""
+    ) -> None:
+        super().__init__(f"{file}:{line}:{column}" if line else file, expected, found, hint)
+        self.line, self.column, self.source = line, column, source
+
+
+class FileErrors(UserError):
+    """Every mistake that was found in a file, in the order of its lines."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+        first = self.problems[0]
+        super().__init__(first.place, first.expected, first.found, first.hint)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+@dataclass
+class Document:
+    """A file's values and their places.
+
+    Args:
+        name: the file's name, as the user gave it.
+        lines: its text.
+        data: None, bool, int, float, str, list and dict (with str keys) only.
+        values: (line, column) of each value, by its keys.
+        names: (line, column) of each key of a mapping, by its keys.
+    """
+
+    name: str
+    lines: list[str]
+    data: Any = None
+    values: dict[Keys, tuple[int, int]] = field(default_factory=dict)
+    names: dict[Keys, tuple[int, int]] = field(default_factory=dict)
+
+    def problem(
+        self, keys: Keys, expected: str, found: str, hint: str = "", at_name: bool = False
+    ) -> Problem:
+        """A mistake at the value (or at its name) that these keys lead to, or as near to it as the file goes."""
+        while keys and keys not in self.values:
+            keys, at_name = keys[:-1], False
+        marks = self.names if at_name and keys in self.names else self.values
+        return self.at(marks.get(keys, (1, 1)), expected, found, hint)
+
+    def at(self, mark: tuple[int, int], expected: str, found: str, hint: str = "") -> Problem:
+        """A mistake at a line and column."""
+        line, column = mark
+        source = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+        return Problem(self.name, line, column, source, expected, found, hint)
+
+
+def read_yaml(path: str | Path) -> Document:
+    """Read one YAML file.
+
+    Raises:
+        FileErrors: it is missing, too large, no UTF-8, no YAML, or uses something that is refused.
+    """
+    name = str(path)
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(Path(path), error) from None
+    if len(raw) > MAX_BYTES:
+        raise FileErrors([Problem(name, 0, 0, "", f"at most {MAX_BYTES:,} bytes", "more")])
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        found = f"the byte 0x{raw[error.start]:02x}"
+        raise FileErrors([Problem(name, line, column, "", "text in UTF-8", found)]) from None
+    return parse_yaml(text, name)
+
+
+def parse_yaml(text: str, name: str = "<text>") -> Document:
+    """Read one YAML document from a string; see `read_yaml`."""
+    document = Document(name, text.splitlines())
+    builder = _Builder(document)
+    try:
+        builder.read(yaml.parse(text, Loader=yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        found = " ".join(part for part in (error.context, error.problem) if part)
+        hint = next((hint for part, hint in _HINTS.items() if part in found), "")
+        builder.problems.append(document.at(_place(mark), "valid YAML", found, hint))
+    except FileErrors:
+        raise
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        mark_at = (before.count("\n") + 1, error.position - before.rfind("\n"))
+        builder.problems.append(
+            document.at(mark_at, "printable characters", f"U+{ord(text[error.position]):04X}")
+        )
+    except (ValueError, OverflowError):  # from PyYAML's scanner
+        builder.problems.append(document.at((1, 1), "valid YAML", "an escape or a version that is too large"))
+    if builder.problems:
+        raise FileErrors(builder.problems)
+    return document
+
+
+def _unreadable(path: Path, error: OSError) -> FileErrors:
+    hint = ""
+    if isinstance(error, FileNotFoundError) and path.parent.is_dir():
+        hint = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
+    return FileErrors(
+        [Problem(str(path), 0, 0, "", "a file that can be read", error.strerror or str(error), hint)]
+    )
+
+
+def _place(mark: Any) -> tuple[int, int]:
+    return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+
+
+class _Builder:
+    """Turns events into the data of a document; recoverable mistakes are collected, so that all are told at once."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[Problem] = []
+
+    def read(self, events: Iterator[Any]) -> None:
+        documents = 0
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self._refuse(event, "one document", "a second one")
+                    return
+            elif isinstance(event, yaml.NodeEvent):
+                self.document.data = self._node(event, events, ())
+        if not documents:
+            self.problems.append(self.document.at((1, 1), "a mapping of settings", "an empty file"))
+
+    def _node(self, event: Any, events: Iterator[Any], keys: Keys) -> Any:
+        self.document.values[keys] = _place(event.start_mark)
+        if len(keys) > MAX_DEPTH:
+            problem = self.document.at(_place(event.start_mark), f"at most {MAX_DEPTH} levels", "more")
+            raise FileErrors([*self.problems, problem])
+        if isinstance(event, yaml.AliasEvent):
+            return self._refuse(event, "the value itself", f"the alias '*{event.anchor}'")
+        if event.anchor is not None:
+            self._refuse(event, "no anchors", f"'&{event.anchor}'")
+        if event.tag is not None:
+            self._refuse(event, "no tags", f"'{event.tag}'")
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(events, keys)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(events, keys)
+        return self._scalar(event)
+
+    def _sequence(self, events: Iterator[Any], keys: Keys) -> list[Any]:
+        items: list[Any] = []
+        for event in events:
+            if isinstance(event, yaml.SequenceEndEvent):
+                break
+            items.append(self._node(event, events, (*keys, len(items))))
+        return items
+
+    def _mapping(self, events: Iterator[Any], keys: Keys) -> dict[str, Any]:
+        items: dict[str, Any] = {}
+        for event in events:
+            if isinstance(event, yaml.MappingEndEvent):
+                break
+            mark = _place(event.start_mark)
+            key = self._node(event, events, (*keys, ""))
+            if not isinstance(key, str):
+                self._refuse(event, "a name before the colon", f"{key!r}" if key is not None else "nothing")
+            elif key == "<<" and event.style is None:
+                self._refuse(event, "no merge keys", "'<<'")
+            elif key in items:
+                first = self.document.names[(*keys, key)]
+                self._refuse(
+                    event, "each name once", f"'{key}' again", f"It stands on line {first[0]} already."
+                )
+            else:
+                self.document.names[(*keys, key)] = mark
+                items[key] = self._node(next(events), events, (*keys, key))
+                continue
+            self._node(next(events), events, (*keys, ""))
+        return items
+
+    def _scalar(self, event: Any) -> Any:
+        text: str = event.value
+        if event.style is not None:
+            return self._refuse(event, "text", "half a character") if _SURROGATE.search(text) else text
+        if text in _WORDS:
+            return _WORDS[text]
+        if _NOT_FINITE.fullmatch(text):
+            return self._refuse(event, "a finite number", text)
+        if _INTEGER.fullmatch(text):
+            if len(text) > 20:
+                return self._refuse(event, "a number of at most 20 digits", f"one of {len(text)}")
+            return int(text, 0 if text[:2] in ("0o", "0x") else 10)
+        if _FLOAT.fullmatch(text):
+            number = float(text)
+            return (
+                number if abs(number) != float("inf") else self._refuse(event, "a finite number", text[:40])
+            )
+        return text
+
+    def _refuse(self, event: Any, expected: str, found: str, hint: str = "") -> None:
+        self.problems.append(self.document.at(_place(event.start_mark), expected, found, hint))
