@@ -146,7 +146,7 @@ def _within(data: Any, loc: tuple[int | str, ...]) -> Keys:
         known = data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()
         if part not in known:
             break
-        data = data[part]  # type: ignore[index]  # an index belongs to a list, a name to a mapping
+        data = data[part]
         keys = (*keys, part)
     return keys
 
