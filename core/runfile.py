@@ -206,6 +206,8 @@ class _Reader:
         if there:
             self.data["model"] = str(path.resolve())
             return
+        if name.count("/") == 1 and not path.suffix and not name.startswith((".", "/")):
+            return  # a hub id, which only loading can check
         expected = f"a model ({', '.join(known)}), a folder or a .safetensors file"
         self.mistakes.append(Complaint(("model",), expected, written(name), did_you_mean(name, known)))
 

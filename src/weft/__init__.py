@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .core.errors import UserError, WeftError
-    from .core.pipeline import Pipeline, load
-    from .core.plugin import Conditioner, Guidance
+    from .core.conditioner import Conditioner
+    from .core.errors import PluginError, UserError, WeftError
+    from .core.guidance import Guidance
+    from .core.hookspecs import hookimpl
+    from .core.load import load
+    from .core.pipeline import Pipeline
+    from .core.records import record
     from .core.result import Result
     from .core.scene import Scene, Subject
     from .plugins.classifier_free import ClassifierFree
@@ -20,25 +24,31 @@ __all__ = [
     "Conditioner",
     "Guidance",
     "Pipeline",
+    "PluginError",
     "Result",
     "Scene",
     "Subject",
     "UserError",
     "WeftError",
+    "hookimpl",
     "load",
+    "record",
 ]
 
 _HOME = {
     "ClassifierFree": "weft.plugins.classifier_free",
-    "Conditioner": "weft.core.plugin",
-    "Guidance": "weft.core.plugin",
+    "Conditioner": "weft.core.conditioner",
+    "Guidance": "weft.core.guidance",
     "Pipeline": "weft.core.pipeline",
+    "PluginError": "weft.core.errors",
     "Result": "weft.core.result",
     "Scene": "weft.core.scene",
     "Subject": "weft.core.scene",
     "UserError": "weft.core.errors",
     "WeftError": "weft.core.errors",
-    "load": "weft.core.pipeline",
+    "hookimpl": "weft.core.hookspecs",
+    "load": "weft.core.load",
+    "record": "weft.core.records",
 }
 
 

@@ -1,0 +1,94 @@
+"""Writing pictures so that a kill leaves no half file, and laying them out on a labelled sheet."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ..core.errors import UserError
+
+GAP = 12
+CELL = 192
+TEXT = 15
+INK = (40, 40, 52)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder for pictures.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError("--output", "a folder that can be made", f"'{folder}' ({error.strerror})") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError("--output", "a folder that can be written to", f"'{folder}', which is read-only")
+
+
+def write(image: Image.Image, path: Path) -> Path:
+    """Write a PNG beside its place, then move it there.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as file:
+            image.save(file, format="PNG")
+            file.flush()
+            os.fsync(file.fileno())
+        return partial.replace(path)
+    except OSError as error:
+        raise UserError(f"file '{path}'", "a disk that takes it", error.strerror or str(error)) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures side by side, and what they have in common."""
+
+    label: str
+    images: Sequence[Image.Image]
+
+
+def sheet(rows: Sequence[Row], columns: int = 1) -> Image.Image:
+    """Rows of pictures, each with its label above, in one or more columns. Small pictures are enlarged smoothly."""
+    font = ImageFont.load_default(TEXT)
+    enlarged = [[_enlarge(image) for image in row.images] for row in rows]
+    width = max(sum(image.width + GAP for image in images) - GAP for images in enlarged)
+    labels = [textwrap.wrap(row.label, max(8, int(width / (TEXT * 0.5)))) for row in rows]
+    line = TEXT + 5
+    high = [len(label) * line for label in labels]
+    tall = [max(image.height for image in images) for images in enlarged]
+    deep = -(-len(rows) // columns)
+    tops = [GAP]
+    for start in range(deep):
+        beside = range(start * columns, min(len(rows), (start + 1) * columns))
+        tops.append(tops[-1] + max(high[i] for i in beside) + max(tall[i] for i in beside) + 2 * GAP)
+    made = Image.new("RGB", (GAP + columns * (width + 2 * GAP) - GAP, tops[-1]), "white")
+    draw = ImageDraw.Draw(made)
+    for number, images in enumerate(enlarged):
+        down, across = divmod(number, columns)
+        x, y = GAP + across * (width + 2 * GAP), tops[down]
+        for offset, text in enumerate(labels[number]):
+            draw.text((x, y + offset * line), text, fill=INK, font=font)
+        y += max(high[i] for i in range(down * columns, min(len(rows), (down + 1) * columns)))
+        for image in images:
+            made.paste(image, (x, y))
+            x += image.width + GAP
+    return made
+
+
+def _enlarge(image: Image.Image) -> Image.Image:
+    factor = max(1, CELL // max(image.size))
+    if factor == 1:
+        return image
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS)

@@ -1,0 +1,66 @@
+"""Printing: errors, tables and the bar, the same in every command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..core.errors import WeftError
+from ..core.yamlfile import FileErrors, Problem
+
+errors = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True)
+
+
+def print_error(error: WeftError) -> None:
+    """An error on stderr; those of a file with the lines they are on."""
+    if not isinstance(error, FileErrors):
+        errors.print(Text.assemble(("error: ", "bold red"), str(error)))
+        return
+    for problem in error.problems:
+        errors.print(Text.assemble(("error: ", "bold red"), str(problem)))
+        if problem.source.strip():
+            errors.print(Text(_excerpt(problem), style="dim"))
+    count = len(error.problems)
+    if count > 1:
+        errors.print(f"{count} mistakes")
+
+
+def _excerpt(problem: Problem, width: int = 100) -> str:
+    """The line of a mistake and a caret below it; a long line is cut around the caret."""
+    start = max(0, problem.column - 1 - width // 2) if len(problem.source) > width else 0
+    line = problem.source[start : start + width].replace("\t", " ")
+    return f"  {line}\n  {' ' * (problem.column - 1 - start)}^"
+
+
+def table(*columns: str) -> Table:
+    """A plain table."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def print_table(made: Table) -> None:
+    """A table on stdout; as wide as it needs to be when stdout is no terminal."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(made)
+
+
+@contextmanager
+def bar(total: int) -> Iterator[tuple[Progress, TaskID]]:
+    """A bar on stderr that counts pictures."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} pictures"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        yield progress, progress.add_task("loading", total=total)
