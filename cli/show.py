@@ -14,7 +14,7 @@ from rich.text import Text
 from ..core.errors import WeftError
 from ..core.yamlfile import FileErrors, Problem
 
-errors = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
 

@@ -166,7 +166,7 @@ class _Reader:
             self.mistakes += [replace(mistake, keys=keys + mistake.keys) for mistake in found]
             return None
 
-    def _resolve_picture(self, holder: dict[str | int, Any], name: str | int, keys: Keys) -> None:
+    def _resolve_picture(self, holder: Any, name: str | int, keys: Keys) -> None:
         path = self.folder / holder[name]
         try:
             there = path.is_file()

@@ -83,7 +83,7 @@ def _axes(sweep: Any, data: dict[str, Any]) -> tuple[dict[str, list[Any]], list[
             )
         if not isinstance(values, list) or not values:
             mistakes.append(Complaint(place, "a list of values", written(values)))
-    return sweep, mistakes
+    return {} if mistakes else sweep, mistakes
 
 
 def _keys(path: str) -> Keys:

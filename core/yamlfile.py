@@ -188,15 +188,15 @@ class _Builder:
 
     def _node(self, event: Any, events: Iterator[Any], keys: Keys) -> Any:
         self.document.values[keys] = _place(event.start_mark)
-        if len(keys) > MAX_DEPTH:
-            problem = self.document.at(_place(event.start_mark), f"at most {MAX_DEPTH} levels", "more")
-            raise FileErrors([*self.problems, problem])
         if isinstance(event, yaml.AliasEvent):
             return self._refuse(event, "the value itself", f"the alias '*{event.anchor}'")
         if event.anchor is not None:
             self._refuse(event, "no anchors", f"'&{event.anchor}'")
         if event.tag is not None:
             self._refuse(event, "no tags", f"'{event.tag}'")
+        if isinstance(event, yaml.CollectionStartEvent) and len(keys) >= MAX_DEPTH:
+            problem = self.document.at(_place(event.start_mark), f"at most {MAX_DEPTH} levels", "more")
+            raise FileErrors([*self.problems, problem])
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(events, keys)
         if isinstance(event, yaml.MappingStartEvent):

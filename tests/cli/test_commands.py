@@ -1,0 +1,196 @@
+"""The commands: what they print, how they end, and that the light ones stay light."""
+
+import json
+import os
+import resource
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from weft.cli.app import app
+from weft.core import pipeline
+from weft.core.errors import PluginError
+
+RUN = """\
+version: 1
+model: model
+prompt: a toy and a star
+sampler: {steps: 2}
+seeds: [0, 1, 2]
+"""
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "model"
+    models = runpy.run_path(str(Path(__file__).parents[1] / "models.py"))
+    models["random_pipeline"]().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: Path) -> Path:
+    (tmp_path / "model").symlink_to(model)
+    (tmp_path / "run.yaml").write_text(RUN)
+    return tmp_path
+
+
+def weft(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["generate", "--help"],
+        ["validate", "run.yaml"],
+        ["models"],
+        ["plugins", "list"],
+        ["plugins", "list", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_light_commands_load_no_torch_and_answer_at_once(folder: Path, arguments: list[str]) -> None:
+    code = "import sys\nfrom weft.cli import main\ntry: main()\nfinally: print('torch' in sys.modules, file=sys.stderr)"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.endswith("False\n")
+    # processor time, so that a busy machine does not fail it
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.7
+
+
+def test_generate_writes_pictures_a_manifest_and_a_sheet(folder: Path) -> None:
+    done = weft("generate", folder / "run.yaml", "-o", folder / "out")
+    assert done.exit_code == 0, done.output
+    assert f"3 of 3 pictures are in {folder / 'out'}" in done.stdout
+    names = ["0000-seed0.png", "0001-seed1.png", "0002-seed2.png"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [*names, "pictures.jsonl", "sheet.png"]
+    lines = [json.loads(line) for line in (folder / "out" / "pictures.jsonl").read_text().splitlines()]
+    assert lines == [{"file": name, "seed": seed, "sweep": {}} for seed, name in enumerate(names)]
+    assert Image.open(folder / "out" / names[0]).size == (32, 32)
+
+
+def test_a_sweep_draws_every_variant(folder: Path) -> None:
+    (folder / "run.yaml").write_text(RUN + "sweep: {guidance.0.scale: [1, 5]}\n")
+    done = weft("generate", folder / "run.yaml", "-o", folder / "out")
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in (folder / "out" / "pictures.jsonl").read_text().splitlines()]
+    assert [(line["seed"], line["sweep"]["guidance.0.scale"]) for line in lines] == [
+        (seed, scale) for scale in (1, 5) for seed in (0, 1, 2)
+    ]
+    first, other = (Image.open(folder / "out" / lines[number]["file"]).tobytes() for number in (0, 3))
+    assert first != other
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "nowhere.yaml"], "nowhere.yaml: expected a file that can be read"),
+        (["validate", "nowhere.yaml"], "nowhere.yaml: expected a file that can be read"),
+        (["generat"], "No such command 'generat'"),
+        (["generate"], "Missing argument"),
+        (["demo", "--steps", "3"], "No such option"),
+        (["generate", "run.yaml", "-o", "run.yaml"], "--output: expected a folder that can be made"),
+    ],
+)
+def test_a_users_mistake_ends_with_2_and_one_message(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(folder)
+    done = weft(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_mistakes_show_the_line_with_a_caret(folder: Path) -> None:
+    (folder / "run.yaml").write_text(RUN.replace("steps: 2", "steps: two").replace("prompt", "promt"))
+    done = weft("validate", folder / "run.yaml")
+    assert done.exit_code == 2
+    assert "run.yaml:4:18: expected a whole number, found 'two'" in done.stderr
+    assert "  sampler: {steps: two}\n                   ^\n" in done.stderr
+    assert done.stderr.rstrip().endswith("3 mistakes")
+
+
+def test_validate_counts_pictures(folder: Path) -> None:
+    (folder / "run.yaml").write_text(RUN + "sweep: {guidance.0.scale: [1, 5]}\n")
+    done = weft("validate", folder / "run.yaml")
+    assert done.exit_code == 0
+    assert "ok, 6 pictures in 2 variants" in done.stdout
+
+
+def test_a_size_that_the_model_cannot_draw_is_told_before_it_draws(folder: Path) -> None:
+    (folder / "run.yaml").write_text(RUN.replace("steps: 2", "steps: 2, width: 33"))
+    done = weft("generate", folder / "run.yaml", "-o", folder / "out")
+    assert done.exit_code == 2
+    assert "field 'width': expected a multiple of 4 pixels, found 33" in done.stderr
+
+
+def test_a_variant_that_fails_leaves_the_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "run.yaml").write_text(RUN + "sweep: {sampler.steps: [2, 3]}\n")
+    generate = pipeline.Pipeline.generate
+
+    def fail_at_3_steps(self: pipeline.Pipeline, *args: object, **options: object) -> object:
+        if options["steps"] == 3:
+            raise PluginError("broken", "step 1", "it broke")
+        return generate(self, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pipeline.Pipeline, "generate", fail_at_3_steps)
+    done = weft("generate", folder / "run.yaml", "-o", folder / "out")
+    assert done.exit_code == 3
+    assert "plugin 'broken', step 1: it broke" in done.stderr
+    assert "3 of 6 pictures are in" in done.stdout
+
+
+def test_ctrl_c_ends_with_130_and_keeps_finished_pictures(folder: Path) -> None:
+    (folder / "run.yaml").write_text(
+        RUN.replace("seeds: [0, 1, 2]", f"seeds: {list(range(5000))}").replace("}", ", batch_size: 1}")
+    )
+    out = folder / "out"
+    with subprocess.Popen(
+        [sys.executable, "-c", "from weft.cli import main; main()", "generate", "run.yaml", "-o", "out"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as running:
+        deadline = time.monotonic() + 240
+        while len(list(out.glob("*.png"))) < 3 and time.monotonic() < deadline and running.poll() is None:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=60)
+    assert running.returncode == 130, told
+    assert "of 5000 pictures are in out" in told
+    assert "Traceback" not in told
+    pictures = sorted(out.glob("*.png"))
+    assert len(pictures) >= 3
+    assert not list(out.glob("*.partial"))
+    for picture in pictures:
+        Image.open(picture).load()
+
+
+def test_models_as_json_say_the_state_of_their_files() -> None:
+    done = weft("models", "--json")
+    assert done.exit_code == 0
+    listed = {one["name"]: one for one in json.loads(done.stdout)}
+    assert listed["sd15"]["state"] == "configurations only"
+    assert listed["tiny"]["weights"] is True
+
+
+def test_plugins_as_json_have_parameters_with_descriptions() -> None:
+    done = weft("plugins", "list", "--json")
+    listed = {one["name"]: one for one in json.loads(done.stdout)["plugins"]}
+    assert listed["classifier_free"]["kind"] == "guidance"
+    assert listed["classifier_free"]["parameters"]["scale"]["description"]
