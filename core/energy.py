@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from .errors import PluginError
@@ -15,7 +15,7 @@ def descend(
     energy: Energy,
     latents: Float[Tensor, "s c h w"],
     scale: Float[Tensor, ""],
-    timestep: Float[Tensor, ""],
+    timestep: Num[Tensor, ""],
     evaluator: Evaluator,
     paths: frozenset[str],
     step: Step,

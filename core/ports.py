@@ -10,11 +10,14 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, Self, TypeAlias
+from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
+
+
+AnyEntry = TypeVar("AnyEntry", bound="Entry")  # not Self, which beartype cannot check on a lone method
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,7 @@ class Entry(ABC):
 
     strength: float = field(default=1.0, kw_only=True)
 
-    def scaled(self, factor: float) -> Self:
+    def scaled(self: AnyEntry, factor: float) -> AnyEntry:
         """The same entry at another strength."""
         return self if factor == 1.0 else replace(self, strength=self.strength * factor)
 
@@ -84,6 +87,7 @@ class TextRegion(Entry):
     mask: Float[Tensor, "h w"]
 
 
+@runtime_checkable
 class BlockModule(Protocol):
     """A residual module between self- and cross-attention of one transformer block.
 
@@ -130,13 +134,14 @@ class Residuals:
     blocks: tuple[Float[Tensor, "r _c _h _w"], ...] = ()
 
 
+@runtime_checkable
 class ResidualModule(Protocol):
     """Computes feature residuals for its rows."""
 
     def __call__(
         self,
         latents: Float[Tensor, "r c h w"],
-        timestep: Float[Tensor, ""],
+        timestep: Num[Tensor, ""],
         context: Float[Tensor, "r t d"],
         state: Float[Tensor, "r ..."],
     ) -> Residuals: ...
