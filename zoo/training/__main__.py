@@ -1,0 +1,166 @@
+"""``python -m weft.zoo.training STAGE --recipe FILE --out DIR``: run one stage; stages find each other's output in DIR.
+
+``DIR`` gets tokenizer/, pictures/, vae/, clip/, latents/ and unet/. A stage that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+if sys.path and Path(sys.path[0] or ".").resolve() == Path(__file__).resolve().parents[2]:
+    # `python -m` puts the working directory first; from the repository root that would hide the package "kernels".
+    del sys.path[0]
+
+import torch
+import yaml
+from diffusers import UNet2DConditionModel
+from open_clip.model import CLIP
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from . import clip, export, latents, pictures, tokenizer, unet, vae
+from .loop import LoopRecipe, Task, Trainer, averaged
+
+R = TypeVar("R", bound=BaseModel)
+STAGES = ("tokenizer", "pictures", "vae", "clip", "latents", "unet", "export")
+
+
+class TokenizerRecipe(BaseModel):
+    """Recipe of the stage ``tokenizer``: the world's words are read off the captions of so many pictures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pictures: int = 3000
+
+
+class Recipes(BaseModel):
+    """Recipe of a whole run: the recipe files of its stages, relative to this file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokenizer: Path
+    pictures: Path
+    vae: Path
+    clip: Path
+    latents: Path
+    unet: Path
+    export: Path
+
+
+def read(kind: type[R], path: Path) -> R:
+    """The recipe in the YAML file ``path``."""
+    data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return kind.model_validate(data or {})
+
+
+class Run:
+    """One run: its recipes and its folder."""
+
+    def __init__(self, recipe: Path, out: Path, steps: int | None = None) -> None:
+        self.folder, self.out, self.steps = recipe.parent, out, steps
+        self.recipes = read(Recipes, recipe)
+
+    def recipe(self, kind: type[R], stage: str) -> R:
+        """The recipe of ``stage``."""
+        return read(kind, self.folder / getattr(self.recipes, stage))
+
+    def train(self, task: Task, plan: LoopRecipe, stage: str) -> None:
+        """Train to the planned steps, from the stage's checkpoint if there is one."""
+        plan = plan if self.steps is None else plan.model_copy(update={"steps": self.steps})
+        trainer = Trainer(task, plan, self.out / stage)
+        trainer.resume()
+        trainer.run()
+
+    def pictures(self) -> pictures.Pictures:
+        return pictures.Pictures(self.out / "pictures")
+
+    def clip_config(self) -> Path:
+        return self.folder / self.recipe(clip.ClipRecipe, "clip").model
+
+    def clip(self) -> CLIP:
+        """The trained CLIP, frozen; the heads that helped to train it are left behind."""
+        model = clip.create(self.clip_config())
+        weights = averaged(self.out / "clip")
+        model.load_state_dict(
+            {k.removeprefix("clip."): v for k, v in weights.items() if k.startswith("clip.")}
+        )
+        return frozen(model)
+
+    def vae(self) -> latents.AutoencoderKL:
+        """The trained autoencoder, frozen."""
+        return latents.load_vae(self.recipe(vae.VaeRecipe, "vae"), self.out / "vae")
+
+    def scaling_factor(self) -> float:
+        facts = json.loads((self.out / "latents" / "latents.json").read_text(encoding="utf-8"))
+        return float(facts["scaling_factor"])
+
+    def tokenizer_stage(self) -> None:
+        words = tokenizer.words(self.recipe(TokenizerRecipe, "tokenizer").pictures)
+        tokenizer.build(words, self.out / "tokenizer")
+
+    def pictures_stage(self) -> None:
+        recipe = self.recipe(pictures.PicturesRecipe, "pictures")
+        pictures.build(recipe, self.out / "tokenizer", self.out / "pictures")
+
+    def vae_stage(self) -> None:
+        recipe = self.recipe(vae.VaeRecipe, "vae")
+        self.train(vae.VaeTask(recipe, self.pictures()), recipe.loop, "vae")
+
+    def clip_stage(self) -> None:
+        recipe = self.recipe(clip.ClipRecipe, "clip")
+        self.train(clip.ClipTask(recipe, self.folder, self.pictures()), recipe.loop, "clip")
+
+    def latents_stage(self) -> None:
+        recipe = self.recipe(latents.LatentsRecipe, "latents")
+        latents.build(recipe, self.vae(), self.pictures(), self.out / "latents")
+
+    def unet_task(self) -> tuple[unet.UNetTask, LoopRecipe]:
+        recipe = self.recipe(unet.UNetRecipe, "unet")
+        words, file = tokenizer.load(self.out / "tokenizer"), self.out / "latents" / "latents.npy"
+        factor = self.scaling_factor()
+        return unet.UNetTask(
+            recipe, self.pictures(), file, self.clip(), words, self.vae(), factor
+        ), recipe.loop
+
+    def unet_stage(self) -> None:
+        task, plan = self.unet_task()
+        self.train(task, plan, "unet")
+
+    def export_stage(self) -> None:
+        """Write the folder; a UNet that has not been trained yet is written as it starts."""
+        model = UNet2DConditionModel.from_config(self.recipe(unet.UNetRecipe, "unet").model)
+        if (self.out / "unet" / "checkpoint.pt").exists():
+            model.load_state_dict(averaged(self.out / "unet"))
+        recipe = self.recipe(export.ExportRecipe, "export")
+        parts = (self.clip(), self.clip_config(), self.vae(), model, self.scaling_factor())
+        export.build(recipe, self.out / "tokenizer", *parts)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def frozen(module: M) -> M:
+    """``module`` in evaluation mode, without gradients."""
+    return module.eval().requires_grad_(False)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line and run the stage."""
+    parser = argparse.ArgumentParser("python -m weft.zoo.training", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--recipe", type=Path, required=True, help="YAML file of the run")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--steps", type=int, help="plan so many steps instead of the recipe's")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    getattr(Run(options.recipe, options.out, options.steps), f"{options.stage}_stage")()
+
+
+if __name__ == "__main__":
+    main()

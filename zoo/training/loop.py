@@ -1,0 +1,203 @@
+"""One resumable training loop for every stage.
+
+Nothing about the data position or the random state needs saving: batch and noise of step ``s`` come from a generator
+seeded with ``(seed, s)``, so a run that was killed and resumed equals one that was not, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+
+class LoopRecipe(BaseModel):
+    """How long and how fast to train; the same section in the recipe of every stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(gt=0, description="planned steps; the cosine ends here")
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0, description="peak, reached after `warmup` steps")
+    final_learning_rate: float = Field(0.0, ge=0)
+    warmup: int = Field(100, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    ema: float = Field(0.999, ge=0, lt=1, description="largest decay of the averaged weights")
+    ema_late: float | None = Field(None, ge=0, lt=1, description="decay of the second half, if another one")
+    seed: int = 0
+    log_every: int = Field(20, gt=0, description="steps per line of curves.jsonl")
+    checkpoint_minutes: float = Field(3.0, gt=0)
+    preview_minutes: float = Field(10.0, gt=0)
+    mixed_precision: str = Field("no", pattern="^(no|bf16|fp16)$")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of ``step``: linear warm-up, then half a cosine (SGDR, arXiv 1608.03983, eq. 5)."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        low = self.final_learning_rate
+        return low + (self.learning_rate - low) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def decay(self, step: int) -> float:
+        """EMA decay of ``step``, small at first so that early averages forget the initial weights."""
+        largest = self.ema_late if self.ema_late is not None and step * 2 >= self.steps else self.ema
+        return min(largest, (1 + step) / (10 + step))
+
+
+class Task(ABC):
+    """What a stage trains: one module, its losses by step, and a picture of how it does."""
+
+    model: nn.Module
+
+    @abstractmethod
+    def losses(self, step: int, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+        """Scalars of one step; ``"loss"`` is the one to descend. ``rng`` (CPU) is seeded for this step."""
+
+    def preview(self, path: Path) -> None:  # noqa: B027 - most stages need none
+        """Write a picture of the averaged weights' work to ``path`` (they are in ``self.model`` when this is called)."""
+
+
+class Trainer:
+    """Trains ``task`` by ``recipe`` in ``out``, which gets checkpoint.pt, curves.jsonl and previews."""
+
+    def __init__(self, task: Task, recipe: LoopRecipe, out: Path) -> None:
+        self.task, self.recipe, self.out = task, recipe, out
+        self.accelerator = Accelerator(mixed_precision=recipe.mixed_precision)
+        self.step = 0
+        out.mkdir(parents=True, exist_ok=True)
+        decayed = [p for p in task.model.parameters() if p.requires_grad and p.ndim >= 2]
+        rest = [p for p in task.model.parameters() if p.requires_grad and p.ndim < 2]
+        groups = [
+            {"params": decayed, "weight_decay": recipe.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+        adamw = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+        task.model, self.optimizer = self.accelerator.prepare(task.model, adamw)
+        self.ema = {k: v.detach().clone() for k, v in self._weights().items()}
+        self._stop = False
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / "checkpoint.pt"
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {k: v for k, v in self.task.model.state_dict().items() if v.is_floating_point()}
+
+    def save(self) -> None:
+        """Write the checkpoint whole or not at all."""
+        state = {
+            "step": self.step,
+            "model": self.task.model.state_dict(),
+            "ema": self.ema,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        new = self.checkpoint.with_suffix(".tmp")
+        torch.save(state, new)
+        os.replace(new, self.checkpoint)
+
+    def resume(self) -> None:
+        """Continue from the checkpoint in ``out``, if there is one; later lines of the curves are dropped."""
+        if not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        self.task.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, value in self.ema.items():
+            value.copy_(state["ema"][name])
+        self.step = state["step"]
+        curves = self.out / "curves.jsonl"
+        if curves.exists():
+            lines = [
+                line for line in curves.read_text().splitlines() if json.loads(line)["step"] <= self.step
+            ]
+            curves.write_text("".join(line + "\n" for line in lines))
+
+    def train_step(self) -> dict[str, Tensor]:
+        """One optimizer step; returns the losses of it, detached."""
+        recipe = self.recipe
+        rng = torch.Generator().manual_seed((recipe.seed << 32) + self.step)
+        rate = recipe.rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with self.accelerator.autocast():
+            losses = self.task.losses(self.step, rng, self.accelerator.device)
+        self.accelerator.backward(losses["loss"])
+        norm = self.accelerator.clip_grad_norm_(self.task.model.parameters(), recipe.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        with torch.no_grad():
+            decay = recipe.decay(self.step)
+            weights = self._weights()
+            torch._foreach_lerp_(list(self.ema.values()), [weights[k] for k in self.ema], 1 - decay)
+        self.step += 1
+        return {k: v.detach() for k, v in losses.items()} | {"grad_norm": torch.as_tensor(norm).detach()}
+
+    def run(self, until: int | None = None) -> None:
+        """Train to ``until`` (default: the planned steps), with checkpoints by the clock; SIGTERM saves and returns."""
+        self._stop = False
+        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        saved = previewed = logged = time.monotonic()
+        sums: dict[str, Tensor] = {}
+        count = 0
+        try:
+            while self.step < (self.recipe.steps if until is None else until) and not self._stop:
+                losses = self.train_step()
+                sums = {k: sums.get(k, torch.zeros_like(v)) + v for k, v in losses.items()}
+                count += 1
+                now = time.monotonic()
+                if self.step % self.recipe.log_every == 0:
+                    self._log({k: v.item() / count for k, v in sums.items()}, (now - logged) / count)
+                    sums, count, logged = {}, 0, now
+                if now - saved > 60 * self.recipe.checkpoint_minutes:
+                    self.save()
+                    saved = now
+                if now - previewed > 60 * self.recipe.preview_minutes:
+                    self.preview()
+                    previewed = logged = time.monotonic()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            self.save()
+        self.preview()
+
+    def preview(self) -> None:
+        """Let the task draw with the averaged weights."""
+        weights = {k: v.detach().clone() for k, v in self._weights().items()}
+        self.task.model.load_state_dict(self.ema, strict=False)
+        self.task.model.eval()
+        with torch.no_grad():
+            self.task.preview(self.out / f"preview-{self.step:06d}.png")
+        self.task.model.load_state_dict(weights, strict=False)
+        self.task.model.train()
+
+    def _log(self, values: dict[str, float], seconds: float) -> None:
+        line: dict[str, Any] = {
+            "step": self.step,
+            "lr": self.recipe.rate(self.step - 1),
+            "seconds": seconds,
+            **values,
+        }
+        with (self.out / "curves.jsonl").open("a") as file:
+            file.write(json.dumps({k: float(f"{v:.6g}") for k, v in line.items()}) + "\n")
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stop = True
+
+
+def averaged(out: Path) -> dict[str, Tensor]:
+    """The averaged weights of the checkpoint in ``out``."""
+    ema: dict[str, Tensor] = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)["ema"]
+    return ema
