@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,25 @@ def test_a_part_refuses_to_be_imported_under_its_bare_name(part: str) -> None:
 
 def test_the_root_of_the_repository_is_not_on_the_path() -> None:
     assert str(ROOT) not in sys.path
+
+
+def test_python_started_in_the_root_finds_no_package_called_kernels() -> None:
+    done = run("import weft, importlib.util as u; print(u.find_spec('kernels'))", ROOT)
+    assert done.stdout == "None\n", done.stderr
+
+
+def test_a_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        cwd=ROOT, check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    listed = subprocess.run(["git", "ls-files", *PARTS, "src/weft"], cwd=ROOT, capture_output=True, text=True)
+    tracked = [path for path in listed.stdout.splitlines() if not (ROOT / path).is_symlink()]
+    wanted = {"weft/" + path.removeprefix("src/weft/") for path in tracked}
+    assert len(wanted) > 20
+    assert wanted <= packed
 
 
 def test_every_public_name_is_listed_and_found() -> None:

@@ -3,6 +3,8 @@
 Importing this package loads no torch: the public names below are imported when they are first used.
 """
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -65,3 +67,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+def _unshadow() -> None:
+    """Hide this checkout's folder `kernels` from `import kernels`, for Python started in the root of the checkout.
+
+    transformers asks for a package of that name, and would find ours.
+    """
+    ours = os.path.join(os.path.dirname(__file__), "kernels")
+    for entry in sys.path:
+        found = os.path.join(entry or os.curdir, "kernels")
+        if os.path.isdir(found) and os.path.samefile(found, ours):
+            sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]  # None means "not there"
+
+
+_unshadow()
