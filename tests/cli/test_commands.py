@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import runpy
 import signal
 import subprocess
 import sys
@@ -29,10 +28,9 @@ seeds: [0, 1, 2]
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "model"
-    models = runpy.run_path(str(Path(__file__).parents[1] / "models.py"))
-    models["random_pipeline"]().save_pretrained(folder)
-    return folder
+    from weft.testing import random_model
+
+    return random_model(tmp_path_factory.mktemp("models") / "model")
 
 
 @pytest.fixture
@@ -194,3 +192,36 @@ def test_plugins_as_json_have_parameters_with_descriptions() -> None:
     listed = {one["name"]: one for one in json.loads(done.stdout)["plugins"]}
     assert listed["classifier_free"]["kind"] == "guidance"
     assert listed["classifier_free"]["parameters"]["scale"]["description"]
+
+
+def test_every_command_and_setting_is_documented() -> None:
+    import dataclasses
+
+    import typer
+
+    from weft.core.runfile import Sampler, Settings
+    from weft.core.scene import Subject
+
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    root = typer.main.get_command(app)
+    commands = [name for name in root.commands if name != "plugins"]  # type: ignore[attr-defined]
+    groups = [f"plugins {name}" for name in root.commands["plugins"].commands]  # type: ignore[attr-defined]
+    for command in commands + groups:
+        assert f"`weft {command}" in page
+    for section in (Settings, Subject, Sampler):
+        for field in dataclasses.fields(section):
+            assert f"`{field.name}`" in page
+
+
+def test_demo_draws_its_prompts_on_one_sheet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from weft.cli import demo
+
+    monkeypatch.setattr(demo, "MODEL", str(folder / "model"))
+    monkeypatch.setattr(demo, "STEPS", 1)
+    done = weft("demo", "-o", folder / "demo")
+    assert done.exit_code == 0, done.output
+    assert str(folder / "demo" / "demo.png") in done.stdout
+    assert len(list((folder / "demo").glob("*-seed*.png"))) == len(demo.PROMPTS) * len(demo.SEEDS)
+    width, height = Image.open(folder / "demo" / "demo.png").size
+    assert width > 4 * 192
+    assert height > 4 * 192
