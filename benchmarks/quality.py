@@ -35,7 +35,7 @@ from PIL import Image
 import weft
 from weft import zoo
 from weft.zoo import judge, world
-from weft.zoo.judge.evaluate import digests, machine
+from weft.zoo.judge.evaluate import Rate, digests, machine
 from weft.zoo.world.captions import phrase
 
 ROOT: Final = Path(__file__).parents[1]
@@ -140,12 +140,17 @@ def _relation(case: Case) -> tuple[tuple[str, str], str, tuple[str, str]] | None
 
 
 def bootstrap(values: Sequence[tuple[int, int]]) -> dict[str, float | int | list[float]]:
-    """Share and percentile interval of (right, n) by caption, captions resampled (Efron & Tibshirani 1993, 13.3)."""
+    """Share and percentile interval of (right, n) by caption, captions resampled (Efron & Tibshirani 1993, 13.3).
+
+    Where all captions are right, or none, resampling shows no spread: Wilson's interval of so many captions is given.
+    """
     table = np.array(values, dtype=np.float64)
     picks = np.random.default_rng(0).integers(len(table), size=(RESAMPLES, len(table)))
     sums = table[picks].sum(1)
     low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
     right, n = table.sum(0)
+    if right in (0, n):
+        low, high = Rate(len(table) if right else 0, len(table)).interval
     return {
         "share": round(float(right / n), 4),
         "interval": [round(float(low), 4), round(float(high), 4)],
@@ -226,7 +231,7 @@ def measure(count: int, settings: Settings, kept: Path, folder: Path) -> list[di
         first = (list(SPLITS).index(chunk[0].split) * 10_000 + chunk[0].number // CHUNK) * settings.seeds
         seeds = range(first, first + settings.seeds)
         images = draw(pipe, [case.caption for case in chunk], seeds, settings)
-        renders = _tensor([case.picture.image() for case in chunk]) * 2 - 1
+        renders = _tensor([case.picture.image(pipe.size[0]) for case in chunk]) * 2 - 1
         with torch.no_grad():
             latents = pipe.vae.encode(renders.to(pipe.vae.device, pipe.vae.dtype)).latent_dist.mode()
         rebuilt = pipe.decode(latents * pipe.vae.config["scaling_factor"])
