@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,6 +28,7 @@ class Conditioner(Plugin):
     """
 
     kind: ClassVar[Literal["conditioner", "guidance"]] = "conditioner"
+    neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
 
     strength: float = Field(1.0, description="1 is as trained, 0 is absence", kw_only=True)
 

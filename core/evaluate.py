@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from .branches import Branch
@@ -130,7 +130,7 @@ class Evaluator:
     def __call__(
         self,
         latents: Float[Tensor, "s c h w"],
-        timestep: Float[Tensor, ""],
+        timestep: Num[Tensor, ""],
         branches: Iterable[Branch],
         record: tuple[Branch, frozenset[str]] | None = None,
     ) -> tuple[Predictions, AttentionMaps | None]:
@@ -142,7 +142,9 @@ class Evaluator:
             branches: what to evaluate.
             record: a branch, and the transformer blocks whose maps of it to keep.
         """
-        branches = list(branches)
+        # last first: with classifier-free guidance the null branch leads the batch, as it does in diffusers, and the
+        # same rows in the same places round alike
+        branches = list(branches)[::-1]
         slots: dict[Hashable, int] = {}
         slot_of = [slots.setdefault(self._key(branch), len(slots)) for branch in branches]
         distinct = [branches[slot_of.index(slot)] for slot in range(len(slots))]
@@ -158,7 +160,7 @@ class Evaluator:
         return predictions, self._maps(recorder, record[0]) if recorder and record else None
 
     def maps(
-        self, latents: Float[Tensor, "s c h w"], timestep: Float[Tensor, ""], branch: Branch, paths: frozenset[str]
+        self, latents: Float[Tensor, "s c h w"], timestep: Num[Tensor, ""], branch: Branch, paths: frozenset[str]
     ) -> AttentionMaps:
         """The maps of one branch; the UNet is left after the last of them. Differentiable in the latents."""
         recorder = MapRecorder(paths, slice(None), stop=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from .records import record
 
@@ -23,6 +24,9 @@ class Plugin(ABC):
     """How run files and `conditioners=[...]` call it: lower case with underscores."""
 
     kind: ClassVar[Literal["conditioner", "guidance"]]
+
+    neutral: ClassVar[Mapping[str, Any]]
+    """Parameters at which the plugin changes no bit of the result."""
 
     @classmethod
     def summary(cls) -> str:

@@ -157,6 +157,8 @@ def _check(plugin: Any) -> type[Plugin]:
     for attribute in ("name", "kind"):
         if not isinstance(getattr(plugin, attribute, None), str):
             raise TypeError(f"{plugin.__name__} does not set '{attribute}'")
+    if not isinstance(getattr(plugin, "neutral", None), Mapping):
+        raise TypeError(f"{plugin.__name__} does not set 'neutral', the parameters at which it changes nothing")
     if "__init__" not in vars(plugin):
         raise TypeError(f"{plugin.__name__} is not decorated with @weft.record")
     return plugin

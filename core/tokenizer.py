@@ -12,7 +12,7 @@ from .errors import UserError
 from .safe import read_config
 
 LENGTH = 77
-END = "<|endoftext|>"
+START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def read_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -59,4 +59,7 @@ def _clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
     clip = SimpleTokenizer()
     ranked = sorted(clip.bpe_ranks, key=clip.bpe_ranks.__getitem__)
-    return dict(clip.encoder), [(a, b) for a, b in ranked]
+    # open_clip spells the two special tokens, which come last, in its own way
+    pieces = [piece for piece, number in clip.encoder.items() if number < len(clip.encoder) - 2]
+    vocab = {piece: number for number, piece in enumerate([*pieces, START, END])}
+    return vocab, [(a, b) for a, b in ranked]

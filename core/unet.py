@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from .attention import cross_attention, self_attention
@@ -55,11 +56,15 @@ class UNetWalk:
     def __call__(
         self,
         latents: Float[Tensor, "r c h w"],
-        timestep: Float[Tensor, ""],
+        timestep: Num[Tensor, ""],
         conditions: Conditions,
         maps: MapRecorder | None = None,
     ) -> Float[Tensor, "r c h w"] | None:
-        """Predict for every row; None when ``maps`` asked to stop after its last layer."""
+        """Predict for every row; None when ``maps`` asked to stop after its last layer.
+
+        The latents may be of another dtype than the UNet, which computes in its own.
+        """
+        latents = latents.to(self.unet.dtype)
         with installed(self.unet, conditions.deltas), _until_finished() as finished:
             finished.append(self._walk(latents, timestep, conditions, maps))
         return finished[0] if finished else None
@@ -186,7 +191,7 @@ def _check(unet: UNet2DConditionModel) -> None:
         if unet.config.get(name) is not None:
             raise UserError(f"UNet configuration, field '{name}'", "null, as in Stable Diffusion 1.x and 2.x", repr(unet.config[name]))
     for name, module in unet.named_modules():
-        if getattr(module, "norm_type", "layer_norm") != "layer_norm":
+        if isinstance(module, BasicTransformerBlock) and module.norm_type != "layer_norm":
             raise UserError(f"UNet, module '{name}'", "transformer blocks with layer norm", str(module.norm_type))
     for block in unet.up_blocks:
         if any(getattr(block, name, None) for name in ("s1", "s2", "b1", "b2")):

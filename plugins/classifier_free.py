@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -34,6 +34,7 @@ class ClassifierFree(Guidance):
     """
 
     name: ClassVar[str] = "classifier_free"
+    neutral: ClassVar[Mapping[str, Any]] = {"scale": 1.0}
 
     scale: float = Field(7.5, description="guidance scale; 1 is off")
     negative_prompt: str = Field("", description="what the null branch reads")

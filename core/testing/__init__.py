@@ -1,0 +1,6 @@
+"""What every plugin must keep to, as checks that its own test file runs."""
+
+from .checks import CHECKS, Case, parametrize_with_checks
+from .model import random_model, random_pipeline, random_unet
+
+__all__ = ["CHECKS", "Case", "parametrize_with_checks", "random_model", "random_pipeline", "random_unet"]

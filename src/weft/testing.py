@@ -1,0 +1,5 @@
+"""Checks for plugin authors; see `parametrize_with_checks`."""
+
+from .core.testing import Case, parametrize_with_checks, random_model, random_pipeline, random_unet
+
+__all__ = ["Case", "parametrize_with_checks", "random_model", "random_pipeline", "random_unet"]
