@@ -27,7 +27,7 @@ from .pictures import distort, views
 PICTURES: Final = 2000
 GROUP: Final = 50
 """Subjects among which the nearest is sought."""
-COMMAND: Final = "python -m weft.zoo.judge evaluate"
+COMMAND: Final = "python -m weft.zoo.judge evaluate --results benchmarks/results"
 
 
 @dataclass(frozen=True)
