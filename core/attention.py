@@ -23,7 +23,11 @@ def self_attention(layer: Attention, hidden: Float[Tensor, "r n c"]) -> Float[Te
 
 
 def cross_attention(
-    layer: Attention, hidden: Float[Tensor, "r n c"], site: Site, conditions: Conditions, maps: MapRecorder | None
+    layer: Attention,
+    hidden: Float[Tensor, "r n c"],
+    site: Site,
+    conditions: Conditions,
+    maps: MapRecorder | None,
 ) -> Float[Tensor, "r n c"]:
     """Attention to the text states, with regions, map edits, extra context tokens and map recording."""
     query = _heads(layer, layer.to_q(hidden))
@@ -47,7 +51,11 @@ def cross_attention(
 
 
 def _with_tokens(
-    layer: Attention, query: Tensor, attended: Float[Tensor, "r heads n d"], site: Site, conditions: Conditions
+    layer: Attention,
+    query: Tensor,
+    attended: Float[Tensor, "r heads n d"],
+    site: Site,
+    conditions: Conditions,
 ) -> Float[Tensor, "r heads n d"]:
     for group in conditions.tokens:
         projections = group.entry.projections
@@ -55,9 +63,13 @@ def _with_tokens(
             continue
         to_k, to_v = projections.get(site.path, (layer.to_k, layer.to_v))
         state = group.state.to(query)
-        extra = F.scaled_dot_product_attention(group.of(query), _heads(layer, to_k(state)), _heads(layer, to_v(state)))
+        extra = F.scaled_dot_product_attention(
+            group.of(query), _heads(layer, to_k(state)), _heads(layer, to_v(state))
+        )
         if group.entry.region is not None:
-            extra = extra * rearrange(resize(group.entry.region[None], site.grid), "1 h w -> 1 1 (h w) 1").to(extra)
+            extra = extra * rearrange(resize(group.entry.region[None], site.grid), "1 h w -> 1 1 (h w) 1").to(
+                extra
+            )
         attended = group.add(attended, extra)
     return attended
 
@@ -71,7 +83,7 @@ def _edited(probabilities: Tensor, site: Site, conditions: Conditions) -> Float[
 
 
 def _probabilities(query: Tensor, key: Tensor, bias: Tensor | None) -> Float[Tensor, "r heads n t"]:
-    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    scores: Tensor = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     return (scores if bias is None else scores + bias).softmax(dim=-1)
 
 
@@ -87,8 +99,8 @@ def _out(layer: Attention, attended: Float[Tensor, "r heads n d"]) -> Float[Tens
 
 def cross_attention_paths(unet: nn.Module) -> dict[str, Attention]:
     """Every cross-attention layer by its transformer block's path, in the order in which the UNet runs them."""
-    found = {name.removesuffix(".attn2"): layer for name, layer in unet.named_modules() if name.endswith(".attn2")}
+    found = {
+        name.removesuffix(".attn2"): layer for name, layer in unet.named_modules() if name.endswith(".attn2")
+    }
     order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
     return dict(sorted(found.items(), key=lambda item: order[item[0].split(".", 1)[0]]))
-
-

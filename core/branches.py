@@ -47,7 +47,9 @@ class Branch:
         """The same branch with one conditioner's strength multiplied; a factor of 0 switches it off."""
         if factor == 0.0:
             return self.switched_off(conditioner)
-        return replace(self, present=tuple((n, s * factor if n == conditioner else s) for n, s in self.present))
+        return replace(
+            self, present=tuple((n, s * factor if n == conditioner else s) for n, s in self.present)
+        )
 
     def reading(self, prompt: str | None) -> Branch:
         """The same branch with another prompt (None: the scene's own)."""
@@ -102,7 +104,7 @@ class LinearForm(Mapping[Branch, float]):
         return total
 
     def null(self, prompt: str = "") -> Branch:
-        """The branch that reads ``prompt`` with every conditioner absent; off stays off when it is off in every branch."""
+        """The branch that reads ``prompt`` with every conditioner absent; what is off in every branch stays off."""
         off = [branch.off for branch in self]
         return Branch(prompt=prompt, off=frozenset.intersection(*off) if off else frozenset())
 

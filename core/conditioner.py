@@ -30,7 +30,7 @@ class Conditioner(Plugin):
     kind: ClassVar[Literal["conditioner", "guidance"]] = "conditioner"
     neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
 
-    strength: float = Field(1.0, description="1 is as trained, 0 is absence", kw_only=True)
+    strength: float = Field(default=1.0, description="1 is as trained, 0 is absence", kw_only=True)
 
     @abstractmethod
     def prepare(self, scene: Scene, host: Host) -> Prepared:

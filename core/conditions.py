@@ -115,15 +115,21 @@ def gather(contexts: Sequence[Float[Tensor, "t d"]], rows: Sequence[Contribution
     for entries in rows:
         for entry in entries:
             if not isinstance(entry, _KNOWN):
-                raise PluginError(type(entry).__name__, "contribution", "is not an entry of one of the six ports")
+                raise PluginError(
+                    type(entry).__name__, "contribution", "is not an entry of one of the six ports"
+                )
 
-    def groups(kind: type[E], state: Callable[[E], Tensor], key: Callable[[E], Hashable]) -> tuple[Group[E], ...]:
+    def groups(
+        kind: type[E], state: Callable[[E], Tensor], key: Callable[[E], Hashable]
+    ) -> tuple[Group[E], ...]:
         return tuple(_group(kind, rows, state, key, context.device))
 
     return Conditions(
         context,
         tokens=groups(
-            ContextTokens, lambda e: e.tokens, lambda e: (id(e.projections) if e.projections else 0, id(e.region))
+            ContextTokens,
+            lambda e: e.tokens,
+            lambda e: (id(e.projections) if e.projections else 0, id(e.region)),
         ),
         regions=groups(TextRegion, lambda e: e.mask, lambda e: tuple(e.positions.tolist())),
         inserts=groups(BlockInsert, lambda e: e.state, lambda e: id(e.modules)),
@@ -136,7 +142,10 @@ def gather(contexts: Sequence[Float[Tensor, "t d"]], rows: Sequence[Contribution
 
 def whole(entries: Iterable[E], device: torch.device) -> list[Group[E]]:
     """Every entry as a group of its own that concerns a batch of one row."""
-    return [Group(e, None, torch.empty(1, 0, device=device), torch.tensor([e.strength], device=device)) for e in entries]
+    return [
+        Group(e, None, torch.empty(1, 0, device=device), torch.tensor([e.strength], device=device))
+        for e in entries
+    ]
 
 
 def _group(

@@ -40,7 +40,12 @@ def _output(layer: nn.Module, delta: WeightDelta, hidden: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return F.linear(hidden, up) if down is None else F.linear(F.linear(hidden, down), up)
     assert isinstance(layer, nn.Conv2d)
-    place: Any = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, "groups": layer.groups}
+    place: Any = {
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "dilation": layer.dilation,
+        "groups": layer.groups,
+    }
     return F.conv2d(hidden, up, **place) if down is None else F.conv2d(F.conv2d(hidden, down, **place), up)
 
 
@@ -51,7 +56,9 @@ def _layer(model: nn.Module, delta: WeightDelta) -> nn.Module:
     except AttributeError:
         raise PluginError("weights", place, f"the {delta.target} has no such layer") from None
     if not isinstance(layer, nn.Linear | nn.Conv2d):
-        raise PluginError("weights", place, f"expected a linear or convolution layer, found {type(layer).__name__}")
+        raise PluginError(
+            "weights", place, f"expected a linear or convolution layer, found {type(layer).__name__}"
+        )
     shape = tuple(layer.weight.shape)
     given = tuple(delta.up.shape)
     fits = given == shape
@@ -60,5 +67,7 @@ def _layer(model: nn.Module, delta: WeightDelta) -> nn.Module:
         fits = given[0] == shape[0] and given[1] == lower[0] and lower[1:] == shape[1:]
         given = (given, lower)  # type: ignore[assignment]
     if not fits:
-        raise PluginError("weights", place, f"expected a delta of shape {shape}, or its low-rank parts, found {given}")
+        raise PluginError(
+            "weights", place, f"expected a delta of shape {shape}, or its low-rank parts, found {given}"
+        )
     return layer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
-import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
@@ -50,7 +50,7 @@ class PreparedScene:
     def __init__(self, scene: Scene, host: Host, conditioners: Mapping[str, Conditioner]) -> None:
         self.scene, self._host, self._conditioners = scene, host, conditioners
         self._prepared = {
-            name: guarded(name, "prepare", lambda conditioner=conditioner: conditioner.prepare(scene, host))
+            name: guarded(name, "prepare", partial(conditioner.prepare, scene, host))
             for name, conditioner in conditioners.items()
         }
         self._tokens: dict[str, PromptTokens] = {}
@@ -102,7 +102,9 @@ class PreparedScene:
                 entries += tuple(e.scaled(factor) for e in self._form(name, strength != 0.0, tokens.text))
         entries = tuple(entry for entry in entries if entry.strength != 0.0)
         embeddings = [entry for entry in entries if isinstance(entry, TokenEmbeddings)]
-        deltas = [entry for entry in entries if isinstance(entry, WeightDelta) and entry.target == "text_encoder"]
+        deltas = [
+            entry for entry in entries if isinstance(entry, WeightDelta) and entry.target == "text_encoder"
+        ]
         with installed(self._host.text.model, whole(deltas, self._host.device)):
             context = self._host.text.encode(tokens, embeddings)[None]
         for entry in entries:
@@ -152,15 +154,23 @@ class Evaluator:
         if record is not None and record[0] in branches:
             start = slot_of[branches.index(record[0])] * len(latents)
             recorder = MapRecorder(record[1], slice(start, start + len(latents)))
-        predicted = self._walk(latents.repeat(len(distinct), 1, 1, 1), timestep, self._gathered(distinct), recorder)
+        predicted = self._walk(
+            latents.repeat(len(distinct), 1, 1, 1), timestep, self._gathered(distinct), recorder
+        )
         assert predicted is not None
         self.evaluations += len(distinct)
         parts = predicted.float().chunk(len(distinct))
-        predictions = Predictions({branch: parts[slot] for branch, slot in zip(branches, slot_of, strict=True)})
+        predictions = Predictions(
+            {branch: parts[slot] for branch, slot in zip(branches, slot_of, strict=True)}
+        )
         return predictions, self._maps(recorder, record[0]) if recorder and record else None
 
     def maps(
-        self, latents: Float[Tensor, "s c h w"], timestep: Num[Tensor, ""], branch: Branch, paths: frozenset[str]
+        self,
+        latents: Float[Tensor, "s c h w"],
+        timestep: Num[Tensor, ""],
+        branch: Branch,
+        paths: frozenset[str],
     ) -> AttentionMaps:
         """The maps of one branch; the UNet is left after the last of them. Differentiable in the latents."""
         recorder = MapRecorder(paths, slice(None), stop=True)

@@ -47,23 +47,29 @@ class Host:
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        device: torch.device = next(self.unet.parameters()).device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.unet.dtype
+        dtype: torch.dtype = next(self.unet.parameters()).dtype
+        return dtype
 
     def region(self, subject: Subject) -> Float[Tensor, "h w"] | None:
         """Where a subject should be, at the picture's size: its mask, else its box, else None."""
         height, width = self.size
         if subject.mask is not None:
-            return open_mask(subject.mask, self.size, f"subject '{subject.phrase}', field 'mask'").to(self.device)
+            return open_mask(subject.mask, self.size, f"subject '{subject.phrase}', field 'mask'").to(
+                self.device
+            )
         if subject.box is None:
             return None
         left, top, right, bottom = subject.box
         rows = (torch.arange(height, device=self.device) + 0.5) / height
         columns = (torch.arange(width, device=self.device) + 0.5) / width
-        inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))[None, :]
+        inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))[
+            None, :
+        ]
         return inside.float()
 
     def weights(self, plugin: str) -> dict[str, Tensor]:

@@ -58,7 +58,9 @@ def open_mask(source: ImageSource, size: tuple[int, int], place: str) -> Float[T
 
 def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
     """RGB in [0, 1]."""
-    return rearrange(torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255.0), "h w c -> c h w")
+    return rearrange(
+        torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255.0), "h w c -> c h w"
+    )
 
 
 def to_images(pixels: Float[Tensor, "s 3 h w"]) -> list[Image.Image]:

@@ -71,7 +71,12 @@ def load(model: str | Path, *, device: str | None = None, dtype: torch.dtype | N
     if name.count("/") == 1 and not path.suffix and not name.startswith((".", "/")):
         return _from_folder(name, _fetched(name), device, dtype)
     hint = did_you_mean(name, cards)
-    raise UserError("model", f"a zoo name ({', '.join(cards) or 'none is installed'}), a folder or a file", f"'{name}'", hint)
+    raise UserError(
+        "model",
+        f"a zoo name ({', '.join(cards) or 'none is installed'}), a folder or a file",
+        f"'{name}'",
+        hint,
+    )
 
 
 def _from_folder(name: str, folder: Path, device: str, dtype: torch.dtype) -> Pipeline:
@@ -85,7 +90,12 @@ def _from_file(name: str, path: Path, base: Path, device: str, dtype: torch.dtyp
 
 
 def _assemble(
-    name: str, configs: Path, folder: Path | None, parts: dict[str, dict[str, Tensor]], device: str, dtype: torch.dtype
+    name: str,
+    configs: Path,
+    folder: Path | None,
+    parts: dict[str, dict[str, Tensor]],
+    device: str,
+    dtype: torch.dtype,
 ) -> Pipeline:
     unet = _build(UNet2DConditionModel, configs / "unet")
     vae = _build(AutoencoderKL, configs / "vae")
@@ -109,21 +119,37 @@ def _build(known: type[Any], folder: Path) -> Any:
     with torch.device("meta"):
         try:
             return known(**{key: value for key, value in config.items() if key in fields})
-        except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, IndexError) as error:
-            raise UserError(f"file '{folder.name}/config.json'", f"a configuration of {known.__name__}", str(error)) from None
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            AttributeError,
+            RuntimeError,
+            ZeroDivisionError,
+            IndexError,
+        ) as error:
+            raise UserError(
+                f"file '{folder.name}/config.json'", f"a configuration of {known.__name__}", str(error)
+            ) from None
 
 
 def _build_text(folder: Path) -> Any:
     config = read_config(folder / "config.json")
     kind = (config.get("architectures") or ["CLIPTextModel"])[0]
     if kind not in ("CLIPTextModel", "CLIPTextModelWithProjection"):
-        raise UserError(f"file '{folder.name}/config.json', field 'architectures'", "CLIPTextModel", repr(kind))
+        raise UserError(
+            f"file '{folder.name}/config.json', field 'architectures'", "CLIPTextModel", repr(kind)
+        )
     with torch.device("meta"):
         return CLIPTextModel(CLIPTextConfig(**{key: config[key] for key in _TEXT_FIELDS if key in config}))
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
-    found = sorted(path for path in folder.glob("*.safetensors") if ".fp16" not in path.name and ".non_ema" not in path.name)
+    found = sorted(
+        path
+        for path in folder.glob("*.safetensors")
+        if ".fp16" not in path.name and ".non_ema" not in path.name
+    )
     found = found or sorted(folder.glob("*.fp16.safetensors"))
     if len(found) != 1:
         what = "none" if not found else ", ".join(path.name for path in found)
@@ -164,8 +190,10 @@ def _fetched(repository: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=["*/*.json", "*/*.txt", "*/*.safetensors", "*.json"]))
+        return Path(
+            snapshot_download(repository, allow_patterns=["*/*.json", "*/*.txt", "*/*.safetensors", "*.json"])
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError("model", "a folder, or a hub id that can be reached", f"'{repository}' ({error})") from None
-
-
+        raise UserError(
+            "model", "a folder, or a hub id that can be reached", f"'{repository}' ({error})"
+        ) from None

@@ -124,7 +124,9 @@ class Pipeline:
                 maps = MeanMaps(paths) if attention else None
                 trace: list[Trace] = []
 
-                def on_step(done: Trace, start: int = start, size: int = len(batch), trace: list[Trace] = trace) -> None:
+                def on_step(
+                    done: Trace, start: int = start, size: int = len(batch), trace: list[Trace] = trace
+                ) -> None:
                     trace.append(done)
                     report(Progress(start, size, len(jobs), done.step.index + 1, done.step.total))
 
@@ -160,7 +162,9 @@ class Pipeline:
 
     def _noise(self, generators: Sequence[torch.Generator], host: Host) -> Float[Tensor, "s c h w"]:
         shape = (1, int(self.vae.config["latent_channels"]), *host.latent_size)
-        return torch.cat([torch.randn(shape, generator=generator) for generator in generators]).to(host.device)
+        return torch.cat([torch.randn(shape, generator=generator) for generator in generators]).to(
+            host.device
+        )
 
     def _map_paths(self, latent_size: Grid) -> frozenset[str]:
         paths = cross_attention_paths(self.unet)
@@ -175,7 +179,9 @@ class Pipeline:
         """How many times the feature map at this block has been halved."""
         kind, number = path.split(".")[:2]
         last = len(self.unet.config["block_out_channels"]) - 1
-        return {"down_blocks": int, "up_blocks": lambda n: last - int(n)}.get(kind, lambda n: last)(number)
+        if kind == "mid_block":
+            return last
+        return int(number) if kind == "down_blocks" else last - int(number)
 
     def _checked(
         self,
@@ -191,7 +197,9 @@ class Pipeline:
         for name, side in zip(("height", "width"), size, strict=True):
             if side < factor or side % factor:
                 near = max(factor, round(side / factor) * factor)
-                raise UserError(f"field '{name}'", f"a multiple of {factor} pixels", str(side), f"{near} is near.")
+                raise UserError(
+                    f"field '{name}'", f"a multiple of {factor} pixels", str(side), f"{near} is near."
+                )
         for name, count in (("steps", steps), ("batch_size", batch_size)):
             if count < 1:
                 raise UserError(f"field '{name}'", "at least 1", str(count))

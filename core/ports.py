@@ -7,7 +7,6 @@ scales it by a branch's strength, and leaves an entry of strength 0 out, so that
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -16,13 +15,12 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
-
 AnyEntry = TypeVar("AnyEntry", bound="Entry")  # not Self, which beartype cannot check on a lone method
 
 
 @dataclass(frozen=True, eq=False)
-class Entry(ABC):
-    """Base of the port entries."""
+class Entry:
+    """Base of the port entries; only its subclasses are used."""
 
     strength: float = field(default=1.0, kw_only=True)
 

@@ -40,7 +40,9 @@ def bar(progress: bool | Callable[[Progress], None], images: int) -> Iterator[Ca
         columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.TimeRemainingColumn())
         with rich.Progress(*columns, transient=True) as display:
             task = display.add_task(f"{images} image{'s' if images > 1 else ''}", total=1.0)
-            yield lambda now: display.update(task, completed=now.fraction, description=f"step {now.step} of {now.steps}")
+            yield lambda now: display.update(
+                task, completed=now.fraction, description=f"step {now.step} of {now.steps}"
+            )
     elif callable(progress):
         yield progress
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -32,26 +32,36 @@ def record(cls: type[T]) -> type[T]:
         try:
             validate(self, *args, **fields)
         except ValidationError as error:
-            raise explain(type(self).__name__, fields, error, names) from None
+            given = {**dict(zip(names, args, strict=False)), **fields}
+            raise explain(type(self).__name__, given, error, names) from None
 
     made.__init__ = __init__
     return made  # type: ignore[no-any-return]
 
 
-def explain(name: str, fields: dict[str, Any], error: ValidationError, known: Iterable[str] = ()) -> UserError:
+def explain(
+    name: str, fields: dict[str, Any], error: ValidationError, known: Sequence[str] = ()
+) -> UserError:
     """Turn the first of pydantic's errors into one sentence; the rest are counted."""
     first, *rest = error.errors(include_url=False)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UserError):
         return cause
-    where = ".".join(str(part) for part in first["loc"])
+    # a positional argument is located by its number
+    names = [
+        known[part] if i == 0 and isinstance(part, int) and part < len(known) else part
+        for i, part in enumerate(first["loc"])
+    ]
+    where = ".".join(map(str, names))
     named = fields.get("phrase") or fields.get("prompt")
     place = f"{name} '{named}', field '{where}'" if named else f"{name}, field '{where}'"
     hint = f"{len(rest)} more field(s) are wrong." if rest else ""
     if first["type"] == "missing":
         return UserError(place, "a value", "none", hint)
     if first["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
-        return UserError(place, f"one of the fields {', '.join(known)}", f"'{where}'", did_you_mean(where, known))
+        return UserError(
+            place, f"one of the fields {', '.join(known)}", f"'{where}'", did_you_mean(where, known)
+        )
     return UserError(place, wanted(first["msg"]), shown(first.get("input")), hint)
 
 

@@ -46,7 +46,9 @@ class Registry:
     def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
         found = entry_points(group=hookspecs.GROUP) if points is None else points
         # an editable install next to a wheel can list a distribution twice
-        self._points = sorted({(p.name, p.value, _distribution(p)): p for p in found}.values(), key=lambda p: p.name)
+        self._points = sorted(
+            {(p.name, p.value, _distribution(p)): p for p in found}.values(), key=lambda p: p.name
+        )
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._loaded: set[tuple[str, str]] = set()
@@ -70,7 +72,9 @@ class Registry:
         self._load(lambda point: point.name == name or _distribution(point) == BUILT_IN)
         found = [item for item in self._plugins if item.name == name]
         if len(found) > 1:
-            raise PluginError(name, "registration", f"claimed by {' and by '.join(item.distribution for item in found)}")
+            raise PluginError(
+                name, "registration", f"claimed by {' and by '.join(item.distribution for item in found)}"
+            )
         for broken in self._broken:
             if broken.name == name and not found:
                 raise PluginError(name, f"distribution '{broken.distribution}'", broken.problem)
@@ -114,7 +118,9 @@ class Registry:
                 try:
                     self._enter(point)
                 except Exception as error:  # whatever a stranger's module raises is a report, never a crash
-                    self._broken.append(Broken(point.name, _distribution(point), f"{type(error).__name__}: {error}"))
+                    self._broken.append(
+                        Broken(point.name, _distribution(point), f"{type(error).__name__}: {error}")
+                    )
 
     def _enter(self, point: EntryPoint) -> None:
         module = point.load()
@@ -129,9 +135,13 @@ class Registry:
             raise
         if plugins and point.name not in [cls.name for cls in plugins]:
             names = ", ".join(cls.name for cls in plugins)
-            raise ValueError(f"entry point '{point.name}' must carry the name of a plugin it registers ({names})")
+            raise ValueError(
+                f"entry point '{point.name}' must carry the name of a plugin it registers ({names})"
+            )
         self._plugins += [Found(cls.name, _distribution(point), cls) for cls in plugins]
-        self._models += [Found(name, _distribution(point), card) for cards in models for name, card in cards.items()]
+        self._models += [
+            Found(name, _distribution(point), card) for cards in models for name, card in cards.items()
+        ]
 
 
 @functools.cache
@@ -158,7 +168,9 @@ def _check(plugin: Any) -> type[Plugin]:
         if not isinstance(getattr(plugin, attribute, None), str):
             raise TypeError(f"{plugin.__name__} does not set '{attribute}'")
     if not isinstance(getattr(plugin, "neutral", None), Mapping):
-        raise TypeError(f"{plugin.__name__} does not set 'neutral', the parameters at which it changes nothing")
+        raise TypeError(
+            f"{plugin.__name__} does not set 'neutral', the parameters at which it changes nothing"
+        )
     if "__init__" not in vars(plugin):
         raise TypeError(f"{plugin.__name__} is not decorated with @weft.record")
     return plugin

@@ -31,7 +31,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"file '{path}'", "a file that exists", "none") from None
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"file '{path.name}'", "a whole safetensors file", f"one that cannot be read ({error})") from None
+        raise UserError(
+            f"file '{path.name}'", "a whole safetensors file", f"one that cannot be read ({error})"
+        ) from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise UserError(f"file '{path.name}', tensor '{name}'", "finite numbers", "NaN or infinity")
@@ -46,7 +48,9 @@ def read_config(path: Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > limit:
-            raise UserError(f"file '{path}'", f"at most {limit} bytes of JSON", f"{path.stat().st_size} bytes")
+            raise UserError(
+                f"file '{path}'", f"at most {limit} bytes of JSON", f"{path.stat().st_size} bytes"
+            )
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"file '{path}'", "a file that exists", "none") from None
@@ -66,14 +70,23 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], place: str, dtype: to
     wanted = module.state_dict()
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing:
-        raise UserError(place, f"a tensor '{missing[0]}'", f"none ({len(missing)} of {len(wanted)} are missing)")
+        raise UserError(
+            place, f"a tensor '{missing[0]}'", f"none ({len(missing)} of {len(wanted)} are missing)"
+        )
     if extra:
-        raise UserError(place, "no other tensors", f"'{extra[0]}' ({len(extra)} more than wanted)", did_you_mean(extra[0], wanted))
+        raise UserError(
+            place,
+            "no other tensors",
+            f"'{extra[0]}' ({len(extra)} more than wanted)",
+            did_you_mean(extra[0], wanted),
+        )
     ready = {}
     for name, like in wanted.items():
         tensor = tensors[name]
         if tensor.shape != like.shape:
-            raise UserError(f"{place}, tensor '{name}'", f"shape {tuple(like.shape)}", str(tuple(tensor.shape)))
+            raise UserError(
+                f"{place}, tensor '{name}'", f"shape {tuple(like.shape)}", str(tuple(tensor.shape))
+            )
         if tensor.is_floating_point() != like.is_floating_point():
             raise UserError(f"{place}, tensor '{name}'", str(like.dtype), str(tensor.dtype))
         ready[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor

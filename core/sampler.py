@@ -82,7 +82,7 @@ def sample(
         PluginError: a strategy raised, broke the sum of 1, or gave something that is not finite.
     """
     scheduler.set_timesteps(steps, device=noise.device)
-    latents = noise * scheduler.init_noise_sigma
+    latents: Tensor = noise * scheduler.init_noise_sigma
     options = step_options(scheduler, generators)
     timesteps = list(scheduler.timesteps)
     for index, timestep in enumerate(timesteps):
@@ -91,7 +91,9 @@ def sample(
         for strategy in guidance:
             if isinstance(strategy, Energy) and strategy.applies(step):
                 # scale_model_input multiplies by one number a timestep in every scheduler of the list
-                factor = scheduler.scale_model_input(torch.ones_like(latents[:1, :1, :1, :1]), timestep)[0, 0, 0, 0]
+                factor = scheduler.scale_model_input(torch.ones_like(latents[:1, :1, :1, :1]), timestep)[
+                    0, 0, 0, 0
+                ]
                 latents = descend(strategy, latents, factor, timestep, evaluator, energy_paths, step)
                 inputs = scheduler.scale_model_input(latents, timestep)
 
@@ -110,7 +112,7 @@ def sample(
         latents = scheduler.step(guided, timestep, latents, return_dict=False, **options)[0]
         for strategy in guidance:
             if isinstance(strategy, LatentEdit):
-                latents = guarded(strategy.name, f"edit at step {index}", lambda s=strategy, z=latents: s.edit(z, step))
+                latents = _edited(strategy, latents, step)
         if not bool(torch.isfinite(latents).all()):
             raise PluginError("sampler", f"step {index}", f"the latents are not finite; the form was {form}")
         if on_step is not None:
@@ -130,5 +132,17 @@ def _combined(strategy: Guidance, guided: Tensor, form: LinearForm, predictions:
     place = f"combine at step {step.index}"
     combined = guarded(strategy.name, place, lambda: strategy.combine(guided, form, predictions, step))
     if combined.shape != guided.shape:
-        raise PluginError(strategy.name, place, f"expected shape {tuple(guided.shape)}, found {tuple(combined.shape)}")
+        raise PluginError(
+            strategy.name, place, f"expected shape {tuple(guided.shape)}, found {tuple(combined.shape)}"
+        )
     return combined
+
+
+def _edited(strategy: LatentEdit, latents: Tensor, step: Step) -> Tensor:
+    place = f"edit at step {step.index}"
+    edited = guarded(strategy.name, place, lambda: strategy.edit(latents, step))
+    if edited.shape != latents.shape:
+        raise PluginError(
+            strategy.name, place, f"expected shape {tuple(latents.shape)}, found {tuple(edited.shape)}"
+        )
+    return edited

@@ -92,7 +92,7 @@ def locate(prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int
     """Character range (start, end) of a phrase in a prompt, as whole words, whatever the case.
 
     Raises:
-        UserError: the phrase is not there, is there more than once and ``occurrence`` is None, or has fewer occurrences.
+        UserError: the phrase is not there, is ambiguous without an ``occurrence``, or has fewer occurrences.
     """
     pattern = r"(?<!\w)" + r"\s+".join(re.escape(word) for word in phrase.split()) + r"(?!\w)"
     found = [match.span() for match in re.finditer(pattern, prompt, re.IGNORECASE)]
@@ -100,10 +100,14 @@ def locate(prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int
     if not found:
         words = prompt.split()
         runs = [" ".join(words[i : i + n]) for n in (1, 2, 3) for i in range(len(words) - n + 1)]
-        raise UserError(place, "words of the prompt", f"no such words in '{prompt}'", did_you_mean(phrase, runs))
+        raise UserError(
+            place, "words of the prompt", f"no such words in '{prompt}'", did_you_mean(phrase, runs)
+        )
     if occurrence is None:
         if len(found) > 1:
-            raise UserError(place, f"an occurrence from 1 to {len(found)}", "none", "The phrase occurs more than once.")
+            raise UserError(
+                place, f"an occurrence from 1 to {len(found)}", "none", "The phrase occurs more than once."
+            )
         return found[0]
     if occurrence > len(found):
         raise UserError(f"subject '{phrase}', field 'occurrence'", f"at most {len(found)}", str(occurrence))

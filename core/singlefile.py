@@ -35,7 +35,9 @@ def split(
     for part, mark in _MARKS.items():
         if not any(key.startswith(mark) for key in tensors):
             hint = "A Stable Diffusion 2.x or XL file has another text encoder; use its diffusers folder."
-            raise UserError(f"file '{name}'", f"a Stable Diffusion 1.x checkpoint with '{mark}' ({part})", "none", hint)
+            raise UserError(
+                f"file '{name}'", f"a Stable Diffusion 1.x checkpoint with '{mark}' ({part})", "none", hint
+            )
     whole = dict(tensors)
     try:
         return {
@@ -44,4 +46,6 @@ def split(
             "text_encoder": convert_ldm_clip_checkpoint(whole),
         }
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise UserError(f"file '{name}'", "the key names of Stable Diffusion 1.x", f"others ({error})") from None
+        raise UserError(
+            f"file '{name}'", "the key names of Stable Diffusion 1.x", f"others ({error})"
+        ) from None

@@ -1,4 +1,4 @@
-"""CLIP tokenizers, built from a folder's vocabulary or from the one that open_clip carries. No class path is followed."""
+"""CLIP tokenizers, built from a folder's vocabulary or the one that open_clip carries. No class path is followed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def read_tokenizer(folder: Path) -> CLIPTokenizer:
         UserError: the files are there but are not a byte-pair vocabulary.
     """
     vocab, merges = _vocabulary(folder)
-    options = read_config(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    options = (
+        read_config(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    )
     pad = options.get("pad_token", END)
     pad = pad.get("content", END) if isinstance(pad, dict) else pad
     length = options.get("model_max_length", LENGTH)
@@ -38,7 +40,9 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     if (folder / "vocab.json").is_file():
         vocab = read_config(folder / "vocab.json", limit=8_000_000)
         lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
-        return _checked(folder, vocab, [line.split() for line in lines if line and not line.startswith("#version")])
+        return _checked(
+            folder, vocab, [line.split() for line in lines if line and not line.startswith("#version")]
+        )
     if (folder / "tokenizer.json").is_file():
         model: Any = read_config(folder / "tokenizer.json", limit=16_000_000).get("model", {})
         merges = [pair.split() if isinstance(pair, str) else pair for pair in model.get("merges", [])]
@@ -47,7 +51,9 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def _checked(folder: Path, vocab: Any, merges: list[Any]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    whole = isinstance(vocab, dict) and END in vocab and all(isinstance(number, int) for number in vocab.values())
+    whole = (
+        isinstance(vocab, dict) and END in vocab and all(isinstance(number, int) for number in vocab.values())
+    )
     if not whole or not all(len(pair) == 2 for pair in merges):
         raise UserError(f"folder '{folder}'", "a CLIP byte-pair vocabulary and its merges", "something else")
     return vocab, [(str(a), str(b)) for a, b in merges]

@@ -7,7 +7,7 @@ installed on the UNet but the hooks of weight deltas, and those only while the w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -24,7 +24,9 @@ from .errors import UserError
 from .maps import MapRecorder, Site
 from .ports import Residuals
 
-_BLOCKS = frozenset({"CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UNetMidBlock2DCrossAttn"})
+_BLOCKS = frozenset(
+    {"CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UNetMidBlock2DCrossAttn"}
+)
 _UNUSED = (
     "addition_embed_type",
     "class_embed_type",
@@ -69,7 +71,9 @@ class UNetWalk:
             finished.append(self._walk(latents, timestep, conditions, maps))
         return finished[0] if finished else None
 
-    def _walk(self, latents: Tensor, timestep: Tensor, conditions: Conditions, maps: MapRecorder | None) -> Tensor:
+    def _walk(
+        self, latents: Tensor, timestep: Tensor, conditions: Conditions, maps: MapRecorder | None
+    ) -> Tensor:
         unet: Any = self.unet
         hidden = 2 * latents - 1.0 if unet.config.center_input_sample else latents
         time = unet.time_embedding(unet.get_time_embed(sample=hidden, timestep=timestep), None)
@@ -77,7 +81,10 @@ class UNetWalk:
             time = unet.time_embed_act(time)
 
         residuals = [
-            (group, group.entry.module(group.of(latents), timestep, group.of(conditions.context), group.state))
+            (
+                group,
+                group.entry.module(group.of(latents), timestep, group.of(conditions.context), group.state),
+            )
             for group in conditions.residuals
         ]
         inputs = hidden
@@ -159,7 +166,9 @@ def _transformer(
         hidden = self_attention(block.attn1, block.norm1(hidden)) + hidden
         for insert in conditions.inserts:
             if site.path in insert.entry.modules:
-                part = insert.entry.modules[site.path](insert.of(hidden), insert.state.to(hidden), insert.strength.to(hidden))
+                part = insert.entry.modules[site.path](
+                    insert.of(hidden), insert.state.to(hidden), insert.strength.to(hidden)
+                )
                 hidden = insert.put(hidden, part)
         hidden = cross_attention(block.attn2, block.norm2(hidden), site, conditions, maps) + hidden
         if maps is not None and maps.done:
@@ -175,11 +184,8 @@ def _transformer(
 
 @contextmanager
 def _until_finished() -> Iterator[list[Tensor]]:
-    result: list[Tensor] = []
-    try:
-        yield result
-    except _Finished:
-        pass
+    with suppress(_Finished):
+        yield []
 
 
 def _check(unet: UNet2DConditionModel) -> None:
@@ -189,10 +195,18 @@ def _check(unet: UNet2DConditionModel) -> None:
         raise UserError("UNet", f"blocks among {sorted(_BLOCKS)}", ", ".join(unknown))
     for name in _UNUSED:
         if unet.config.get(name) is not None:
-            raise UserError(f"UNet configuration, field '{name}'", "null, as in Stable Diffusion 1.x and 2.x", repr(unet.config[name]))
+            raise UserError(
+                f"UNet configuration, field '{name}'",
+                "null, as in Stable Diffusion 1.x and 2.x",
+                repr(unet.config[name]),
+            )
     for name, module in unet.named_modules():
         if isinstance(module, BasicTransformerBlock) and module.norm_type != "layer_norm":
-            raise UserError(f"UNet, module '{name}'", "transformer blocks with layer norm", str(module.norm_type))
+            raise UserError(
+                f"UNet, module '{name}'", "transformer blocks with layer norm", str(module.norm_type)
+            )
     for block in unet.up_blocks:
         if any(getattr(block, name, None) for name in ("s1", "s2", "b1", "b2")):
-            raise UserError("UNet", "a UNet as it was loaded", "one with FreeU switched on", "Call unet.disable_freeu().")
+            raise UserError(
+                "UNet", "a UNet as it was loaded", "one with FreeU switched on", "Call unet.disable_freeu()."
+            )

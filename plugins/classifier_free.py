@@ -36,12 +36,15 @@ class ClassifierFree(Guidance):
     name: ClassVar[str] = "classifier_free"
     neutral: ClassVar[Mapping[str, Any]] = {"scale": 1.0}
 
-    scale: float = Field(7.5, description="guidance scale; 1 is off")
-    negative_prompt: str = Field("", description="what the null branch reads")
-    rescale: Annotated[float, Field(ge=0.0, le=1.0, description="share of the standard deviation to restore")] = 0.0
-    interval: tuple[Annotated[float, Field(ge=0.0, le=1.0)], Annotated[float, Field(ge=0.0, le=1.0)]] = Field(
-        (0.0, 1.0), description="fractions of the steps between which guidance acts"
+    scale: Annotated[float, Field(description="guidance scale; 1 is off")] = 7.5
+    negative_prompt: Annotated[str, Field(description="what the null branch reads")] = ""
+    rescale: Annotated[float, Field(ge=0, le=1, description="share of the standard deviation to restore")] = (
+        0.0
     )
+    interval: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]],
+        Field(description="fractions of the steps between which guidance acts"),
+    ] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         if self.interval[0] > self.interval[1]:

@@ -27,7 +27,11 @@ class WordSwap(Conditioner):
 
 class _WordSwap(Prepared):
     def __init__(self, word: str, scene: Scene, host: Host) -> None:
-        ids = [i for i, (a, b) in zip(host.text.tokens(word).ids, host.text.tokens(word).offsets, strict=True) if b > a]
+        ids = [
+            i
+            for i, (a, b) in zip(host.text.tokens(word).ids, host.text.tokens(word).offsets, strict=True)
+            if b > a
+        ]
         self.vector = host.text.model.get_input_embeddings().weight[ids[0]]
         self.scene = scene
 
@@ -154,7 +158,9 @@ class SubjectChannel(Conditioner):
         masks = [mask for subject in scene.subjects if (mask := host.region(subject)) is not None]
         channel = resize(torch.stack(masks), host.latent_size).amax(0, keepdim=True)
         convolution = extra_convolution(host.unet)
-        return Fixed((InputChannels(convolution, channel),), (InputChannels(convolution, torch.zeros_like(channel)),))
+        return Fixed(
+            (InputChannels(convolution, channel),), (InputChannels(convolution, torch.zeros_like(channel)),)
+        )
 
 
 @record
@@ -209,7 +215,9 @@ def fusers(unet, width: int):
         torch.manual_seed(1)
         for path, layer in cross_attention_paths(unet).items():
             inner = layer.to_q.out_features
-            fuser = GatedSelfAttentionDense(inner, width, layer.heads, inner // layer.heads).to(unet.dtype).eval()
+            fuser = (
+                GatedSelfAttentionDense(inner, width, layer.heads, inner // layer.heads).to(unet.dtype).eval()
+            )
             torch.nn.init.constant_(fuser.alpha_attn, 0.7)
             torch.nn.init.constant_(fuser.alpha_dense, -0.4)
             modules[path] = OpenFuser(fuser)
@@ -259,7 +267,9 @@ def extra_convolution(unet):
 
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        return torch.nn.Conv2d(1, unet.conv_in.out_channels, 3, padding=1).to(unet.dtype).requires_grad_(False)
+        return (
+            torch.nn.Conv2d(1, unet.conv_in.out_channels, 3, padding=1).to(unet.dtype).requires_grad_(False)
+        )
 
 
 ALL = (WordSwap, OtherPrompt, EchoTokens, BoxedWords, Fuser, MapBlur, Bumps, SubjectChannel, RandomLora)

@@ -40,4 +40,5 @@ def test_null_keeps_off_what_is_off_everywhere() -> None:
 
 def test_null_of_nothing() -> None:
     assert LinearForm().null() == Branch(prompt="")
-    assert LinearForm().total == 0.0 and repr(LinearForm()) == "0"
+    assert LinearForm().total == 0.0
+    assert repr(LinearForm()) == "0"

@@ -67,6 +67,8 @@ def test_tiny(tiny_folder, scheduler: str) -> None:
 def test_v_prediction(tmp_path, scheduler: str) -> None:
     folder = random_model(tmp_path)
     path = folder / "scheduler" / "scheduler_config.json"
-    path.write_text(path.read_text().replace('"prediction_type": "epsilon"', '"prediction_type": "v_prediction"'))
+    path.write_text(
+        path.read_text().replace('"prediction_type": "epsilon"', '"prediction_type": "v_prediction"')
+    )
     assert "v_prediction" in path.read_text()
     assert compare(folder, scheduler, height=32, width=40, steps=20) <= 1e-5

@@ -26,7 +26,8 @@ from weft.core.unet import UNetWalk
 from weft.testing import parametrize_with_checks, random_pipeline, random_unet
 
 _spec = importlib.util.spec_from_file_location("port_plugins", Path(__file__).parent / "port_plugins.py")
-assert _spec and _spec.loader
+assert _spec
+assert _spec.loader
 plugins = sys.modules["port_plugins"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(plugins)
 
@@ -89,7 +90,8 @@ def test_extra_tokens_stay_in_their_region() -> None:
     plain = walk(unet, latents, context, [()])
     assert torch.equal(walk(unet, latents, context, [(nowhere,)]), plain)
     assert torch.allclose(
-        walk(unet, latents, context, [(everywhere,)]), walk(unet, latents, context, [(ContextTokens(context[0]),)])
+        walk(unet, latents, context, [(everywhere,)]),
+        walk(unet, latents, context, [(ContextTokens(context[0]),)]),
     )
 
 
@@ -102,7 +104,8 @@ def test_words_are_read_in_their_region_only() -> None:
     UNetWalk(unet)(latents, TIMESTEP, conditions, recorder)
     (maps,) = recorder.probabilities.values()
     left, right = maps.view(4, 8, 8, 11)[:, :, :4], maps.view(4, 8, 8, 11)[:, :, 4:]
-    assert right[..., [2, 3]].max() == 0.0 and left[..., [2, 3]].min() > 0.0
+    assert right[..., [2, 3]].max() == 0.0
+    assert left[..., [2, 3]].min() > 0.0
     assert right[..., [0, 1, 4]].min() > 0.0
 
 
@@ -143,7 +146,9 @@ def test_residuals_equal_controlnet_and_t2i_adapter_arguments() -> None:
 def test_input_channels_equal_a_widened_convolution() -> None:
     unet, (latents, context) = random_unet(), inputs()
     wide = random_unet(in_channels=5)
-    wide.load_state_dict({k: v for k, v in unet.state_dict().items() if not k.startswith("conv_in")}, strict=False)
+    wide.load_state_dict(
+        {k: v for k, v in unet.state_dict().items() if not k.startswith("conv_in")}, strict=False
+    )
     extra = plugins.extra_convolution(unet)
     wide.conv_in.weight.copy_(torch.cat([unet.conv_in.weight, extra.weight], dim=1))
     wide.conv_in.bias.copy_(unet.conv_in.bias + extra.bias)
@@ -160,7 +165,9 @@ def test_weight_deltas_equal_merged_weights(low_rank: bool) -> None:
     for path, (up, down) in plugins.lora(unet, plugins.UNET_LAYERS).items():
         delta = torch.einsum("or...,ri...->oi...", up.flatten(1), down)
         merged.get_submodule(path).weight.add_(0.5 * delta)
-        entries.append(WeightDelta(path, up, down, strength=0.5) if low_rank else WeightDelta(path, delta, strength=0.5))
+        entries.append(
+            WeightDelta(path, up, down, strength=0.5) if low_rank else WeightDelta(path, delta, strength=0.5)
+        )
     expected = merged(latents, TIMESTEP, context).sample
     assert torch.allclose(walk(unet, latents, context, [tuple(entries)] * 2), expected, atol=1e-5)
     assert not torch.allclose(walk(unet, latents, context, [(), ()]), expected, atol=1e-3)
@@ -180,9 +187,15 @@ def test_rows_do_not_meet() -> None:
     unet, (latents, context) = random_unet(), inputs(3)
     modules = plugins.fusers(unet, 32)
     rows = [
-        (BlockInsert(modules, torch.ones(5, 32)), InputChannels(plugins.extra_convolution(unet), torch.ones(1, 8, 8))),
+        (
+            BlockInsert(modules, torch.ones(5, 32)),
+            InputChannels(plugins.extra_convolution(unet), torch.ones(1, 8, 8)),
+        ),
         (),
-        (ContextTokens(context[0]), *(WeightDelta(p, u, d) for p, (u, d) in plugins.lora(unet, plugins.UNET_LAYERS).items())),
+        (
+            ContextTokens(context[0]),
+            *(WeightDelta(p, u, d) for p, (u, d) in plugins.lora(unet, plugins.UNET_LAYERS).items()),
+        ),
     ]
     together = walk(unet, latents, context, rows)
     for i in range(3):
@@ -191,17 +204,30 @@ def test_rows_do_not_meet() -> None:
 
 
 def test_all_six_ports_at_once_in_any_order() -> None:
-    made = [cls() for cls in (plugins.WordSwap, plugins.EchoTokens, plugins.Fuser, plugins.Bumps, plugins.SubjectChannel)]
+    made = [
+        cls()
+        for cls in (
+            plugins.WordSwap,
+            plugins.EchoTokens,
+            plugins.Fuser,
+            plugins.Bumps,
+            plugins.SubjectChannel,
+        )
+    ]
     made.append(plugins.RandomLora())
     everything = draw(*made)
     assert torch.isfinite(everything).all()
     assert torch.allclose(draw(*reversed(made)), everything, atol=1e-4)
     for number in range(len(made)):
         fewer = draw(*(plugin for i, plugin in enumerate(made) if i != number))
-        assert not torch.allclose(fewer, everything, atol=1e-4), f"{made[number].name} has no effect among the others"
+        assert not torch.allclose(fewer, everything, atol=1e-4), (
+            f"{made[number].name} has no effect among the others"
+        )
 
 
-@pytest.mark.parametrize("pair", itertools.combinations(plugins.ALL, 2), ids=lambda pair: "+".join(p.name for p in pair))
+@pytest.mark.parametrize(
+    "pair", itertools.combinations(plugins.ALL, 2), ids=lambda pair: "+".join(p.name for p in pair)
+)
 def test_every_pair(pair) -> None:
     assert torch.isfinite(draw(*(cls() for cls in pair), steps=2)).all()
 
@@ -224,7 +250,8 @@ def test_the_absent_form_is_the_plugins_own_null() -> None:
     finally:
         plugins.fusers = original
     null, full = recorded[0]
-    assert null == 0.0 and full > 0.0
+    assert null == 0.0
+    assert full > 0.0
 
 
 def test_strength_scales_smoothly_from_absence() -> None:

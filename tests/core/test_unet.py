@@ -55,15 +55,21 @@ def test_stopping_runs_nothing_after_the_last_map() -> None:
     handle = unet.up_blocks[0].register_forward_pre_hook(lambda *_: called.append("up"))
     unet.up_blocks[0].resnets[0].register_forward_pre_hook(lambda *_: called.append("up"))
     recorder = MapRecorder(frozenset({"mid_block.attentions.0.transformer_blocks.0"}), slice(None), stop=True)
-    given = UNetWalk(unet)(torch.randn(1, 4, 8, 8), torch.tensor(1), gather([torch.randn(11, 32)], [()]), recorder)
+    given = UNetWalk(unet)(
+        torch.randn(1, 4, 8, 8), torch.tensor(1), gather([torch.randn(11, 32)], [()]), recorder
+    )
     handle.remove()
-    assert given is None and not called and recorder.done
+    assert given is None
+    assert not called
+    assert recorder.done
 
 
 def test_maps_are_differentiable_in_the_latents() -> None:
     unet = random_unet().requires_grad_(False)
     latents = torch.randn(1, 4, 8, 8, requires_grad=True)
-    recorder = MapRecorder(frozenset({"down_blocks.0.attentions.0.transformer_blocks.0"}), slice(None), stop=True)
+    recorder = MapRecorder(
+        frozenset({"down_blocks.0.attentions.0.transformer_blocks.0"}), slice(None), stop=True
+    )
     UNetWalk(unet)(latents, torch.tensor(500), gather([torch.randn(11, 32)], [()]), recorder)
     (maps,) = recorder.probabilities.values()
     (gradient,) = torch.autograd.grad(maps[..., 3].amax(), latents)
@@ -71,14 +77,20 @@ def test_maps_are_differentiable_in_the_latents() -> None:
 
 
 def test_other_unets_are_refused() -> None:
-    other = random_unet(down_block_types=("SimpleCrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"))
+    other = random_unet(
+        down_block_types=("SimpleCrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
+    )
     with pytest.raises(weft.UserError, match="SimpleCrossAttnDownBlock2D"):
         UNetWalk(other)
     with pytest.raises(weft.UserError, match="addition_embed_type"):
-        UNetWalk(random_unet(addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=80))
+        UNetWalk(
+            random_unet(
+                addition_embed_type="text_time",
+                addition_time_embed_dim=8,
+                projection_class_embeddings_input_dim=80,
+            )
+        )
     freeu = random_unet()
     freeu.enable_freeu(0.9, 0.2, 1.2, 1.4)
     with pytest.raises(weft.UserError, match="FreeU"):
         UNetWalk(freeu)
-
-

@@ -18,7 +18,9 @@ def step(index: int = 0, total: int = 10) -> Step:
     return Step(index, total, 999.0, FULL)
 
 
-@parametrize_with_checks([weft.ClassifierFree(7.5), weft.ClassifierFree(3.0, "a car", rescale=0.7, interval=(0.0, 0.5))])
+@parametrize_with_checks(
+    [weft.ClassifierFree(7.5), weft.ClassifierFree(3.0, "a car", rescale=0.7, interval=(0.0, 0.5))]
+)
 def test_contract(plugin, check) -> None:
     check(plugin)
 
@@ -54,7 +56,9 @@ def test_interval(index: int, acts: bool) -> None:
 
 def test_outside_the_interval_nothing_is_evaluated_twice() -> None:
     pipe = weft.testing.random_pipeline()
-    result = pipe.generate(weft.Scene("a toy"), guidance=[weft.ClassifierFree(7.5, interval=(0.0, 0.5))], steps=4)
+    result = pipe.generate(
+        weft.Scene("a toy"), guidance=[weft.ClassifierFree(7.5, interval=(0.0, 0.5))], steps=4
+    )
     assert [len(trace.form) for trace in result.trace] == [2, 2, 1, 1]
 
 

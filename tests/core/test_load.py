@@ -1,0 +1,190 @@
+"""Loading: folders, single files, full size, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import weft
+from weft.core.load import load
+from weft.core.registry import registry
+from weft.testing import random_model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return random_model(tmp_path / "model")
+
+
+def change(path, **values) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def test_parameters_are_frozen_and_offline(folder) -> None:
+    pipe = load(folder)
+    assert not any(
+        p.requires_grad for module in (pipe.unet, pipe.vae, pipe.text.model) for p in module.parameters()
+    )
+    assert pipe.size == (32, 32)
+
+
+def test_every_tensor_is_the_files(folder) -> None:
+    pipe, stored = load(folder), load_file(folder / UNET)
+    assert stored.keys() == pipe.unet.state_dict().keys()
+    assert all(torch.equal(tensor, pipe.unet.state_dict()[name]) for name, tensor in stored.items())
+
+
+def rewrite(folder, edit) -> None:
+    tensors = load_file(folder / UNET)
+    edit(tensors)
+    save_file(tensors, folder / UNET)
+
+
+def drop(tensors) -> None:
+    del tensors["conv_in.bias"]
+
+
+def add(tensors) -> None:
+    tensors["../../etc/passwd"] = torch.zeros(1)
+
+
+def reshape(tensors) -> None:
+    tensors["conv_in.bias"] = torch.zeros(7)
+
+
+def poison(tensors) -> None:
+    tensors["conv_in.bias"][3] = float("nan")
+
+
+def retype(tensors) -> None:
+    tensors["conv_in.bias"] = tensors["conv_in.bias"].int()
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (drop, ["unet", "'conv_in.bias'", "1 of"]),
+        (add, ["unet", "no other tensors", "../../etc/passwd"]),
+        (reshape, ["'conv_in.bias'", "(32,)", "(7,)"]),
+        (poison, ["'conv_in.bias'", "finite", "NaN"]),
+        (retype, ["'conv_in.bias'", "float32", "int32"]),
+    ],
+)
+def test_wrong_tensors_are_named(folder, edit, words) -> None:
+    rewrite(folder, edit)
+    with pytest.raises(weft.UserError) as refused:
+        load(folder)
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_pickle_is_never_read(folder, tmp_path) -> None:
+    fired = tmp_path / "fired"
+
+    class Bomb:
+        def __reduce__(self):
+            return fired.touch, ()
+
+    for name in ("model.ckpt", "model.bin", "model.pt"):
+        (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(weft.UserError, match=r"safetensors"):
+            load(tmp_path / name)
+    (tmp_path / "disguised.safetensors").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(weft.UserError, match="cannot be read"):
+        load(tmp_path / "disguised.safetensors")
+    (folder / UNET).unlink()
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(weft.UserError, match=r"one \.safetensors file, found none"):
+        load(folder)
+    assert not fired.exists()
+
+
+def test_class_paths_in_files_are_not_followed(folder) -> None:
+    change(
+        folder / "unet" / "config.json", auto_map={"AutoModel": "evil.Model"}, _class_name=["evil", "Model"]
+    )
+    with pytest.raises(weft.UserError, match="UNet2DConditionModel"):
+        load(folder)
+    change(folder / "unet" / "config.json", _class_name="UNet2DConditionModel")
+    load(folder)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "match"),
+    [
+        (lambda f: (f / "unet" / "config.json").write_text("{"), "JSON"),
+        (lambda f: (f / "unet" / "config.json").write_text("[1]"), "a JSON object, found list"),
+        (lambda f: (f / "unet" / "config.json").unlink(), "a file that exists"),
+        (
+            lambda f: change(f / "unet" / "config.json", block_out_channels="many"),
+            "a configuration of UNet2D",
+        ),
+        (lambda f: change(f / "text_encoder" / "config.json", architectures=["EvilModel"]), "CLIPTextModel"),
+        (
+            lambda f: change(f / "tokenizer" / "tokenizer_config.json", model_max_length=10**9),
+            "model_max_length",
+        ),
+        (lambda f: (f / UNET).write_bytes((f / UNET).read_bytes()[:1000]), "whole safetensors file"),
+    ],
+)
+def test_broken_folders(folder, break_it, match) -> None:
+    break_it(folder)
+    with pytest.raises(weft.UserError, match=match):
+        load(folder)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(weft.UserError, match=r"Did you mean 'tiny'\?"):
+        load("tyni")
+    with pytest.raises(weft.UserError, match="configurations only"):
+        load("sd15")
+
+
+@pytest.mark.slow
+def test_full_size_sd15_from_a_folder_and_from_a_single_file(tmp_path) -> None:
+    """Random weights at SD1.5's full size: 1.07 billion parameters, both layouts, two steps each, equal."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from weft.core.safe import read_config
+
+    base = registry().models()["sd15"].folder
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel.from_config(read_config(base / "unet" / "config.json"))
+    vae = AutoencoderKL.from_config(read_config(base / "vae" / "config.json"))
+    text = CLIPTextModel(CLIPTextConfig(**read_config(base / "text_encoder" / "config.json")))
+    folder = tmp_path / "sd15"
+    unet.save_pretrained(folder / "unet")
+    vae.save_pretrained(folder / "vae")
+    text.save_pretrained(folder / "text_encoder")
+    del unet, vae, text
+    (folder / "scheduler").mkdir()
+    config = "scheduler/scheduler_config.json"
+    (folder / config).write_text((base / config).read_text())
+    scene = weft.Scene("a photo of a cat and a dog", [weft.Subject("dog")])
+    options = {"steps": 2, "height": 128, "width": 64, "seeds": [3]}
+
+    pipe = load(folder)
+    assert sum(p.numel() for p in pipe.unet.parameters()) == 859_520_964
+    from_folder = pipe.generate(scene, **options).latents
+    single = tmp_path / "model.safetensors"
+    save_file(to_single_file(pipe), single)
+    del pipe
+    from_file = load(single).generate(scene, **options).latents
+    assert torch.isfinite(from_folder).all()
+    assert torch.equal(from_file, from_folder)
+
+
+def to_single_file(pipe) -> dict[str, torch.Tensor]:
+    """A full-size pipeline under the key names of the original repository."""
+    original_names = runpy.run_path(str(Path(__file__).parent / "single_file_names.py"))["original_names"]
+    return original_names(pipe.unet, pipe.vae, pipe.text.model)
