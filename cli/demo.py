@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..core.files import make_folder, write_image
 from ..core.scene import Scene
 from .app import Exit
-from .pictures import Row, make_folder, sheet, write
+from .pictures import Row, sheet
 from .show import bar, out
 
 MODEL = "tiny"
@@ -27,7 +28,7 @@ PROMPTS = (
 
 def draw_demo(folder: Path) -> Exit:
     """Draw every prompt with every seed, and say where the pictures are."""
-    make_folder(folder)
+    make_folder(folder, "--output")
     count = len(PROMPTS) * len(SEEDS)
     with bar(count) as (progress, task):
         from .. import ClassifierFree, load
@@ -43,11 +44,11 @@ def draw_demo(folder: Path) -> Exit:
             ),
         )
     for number, (image, sample) in enumerate(zip(result.images, result.samples, strict=True)):
-        write(image, folder / f"{number:04d}-seed{sample.seed}.png")
+        write_image(image, folder / f"{number:04d}-seed{sample.seed}.png")
     rows = [
         Row(prompt, result.images[number * len(SEEDS) : (number + 1) * len(SEEDS)])
         for number, prompt in enumerate(PROMPTS)
     ]
-    path = write(sheet(rows, columns=2), folder / "demo.png")
+    path = write_image(sheet(rows, columns=2), folder / "demo.png")
     out.print(f"The sheet is {path}; its {count} pictures are beside it.")
     return Exit.OK

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..core.errors import WeftError
+from ..core.files import make_folder, write_image
 from ..core.runfile import Run, read_run_file
 from .app import Exit
-from .pictures import Row, make_folder, sheet, write
+from .pictures import Row, sheet
 from .show import bar, out, print_error
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Written:
 
     def add(self, image: Image.Image, seed: int, sweep: Mapping[str, Any]) -> None:
         """Write one picture and its line of the manifest."""
-        path = write(image, self.folder / f"{self.count:04d}-seed{seed}.png")
+        path = write_image(image, self.folder / f"{self.count:04d}-seed{seed}.png")
         with open(self.folder / MANIFEST, "a" if self.count else "w", encoding="utf-8") as manifest:
             manifest.write(json.dumps({"file": path.name, "seed": seed, "sweep": sweep}) + "\n")
         self.count += 1
@@ -45,7 +46,7 @@ class Written:
 def generate_run(path: Path, folder: Path) -> Exit:
     """Draw every variant. A variant that fails is reported and the next one is drawn."""
     runs = read_run_file(path)
-    make_folder(folder)
+    make_folder(folder, "--output")
     total = sum(len(run.seeds) for run in runs)
     written = Written(folder)
     told: set[str] = set()
@@ -68,7 +69,7 @@ def generate_run(path: Path, folder: Path) -> Exit:
         print(f"interrupted: {written.count} of {total} pictures are in {folder}", file=sys.stderr)
         return Exit.INTERRUPTED
     if 1 < written.count <= SHEET_PICTURES:
-        write(sheet(written.rows), folder / SHEET)
+        write_image(sheet(written.rows), folder / SHEET)
     if written.count:
         out.print(f"{written.count} of {total} pictures are in {folder}")
     if not told:

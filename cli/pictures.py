@@ -1,54 +1,17 @@
-"""Writing pictures so that a kill leaves no half file, and laying them out on a labelled sheet."""
+"""Laying pictures out on a labelled sheet."""
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
-
-from ..core.errors import UserError
 
 GAP = 12
 CELL = 192
 TEXT = 15
 INK = (40, 40, 52)
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder for pictures.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError("--output", "a folder that can be made", f"'{folder}' ({error.strerror})") from None
-    if not os.access(folder, os.W_OK):
-        raise UserError("--output", "a folder that can be written to", f"'{folder}', which is read-only")
-
-
-def write(image: Image.Image, path: Path) -> Path:
-    """Write a PNG beside its place, then move it there.
-
-    Raises:
-        UserError: the disk does not take it.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            image.save(file, format="PNG")
-            file.flush()
-            os.fsync(file.fileno())
-        return partial.replace(path)
-    except OSError as error:
-        raise UserError(f"file '{path}'", "a disk that takes it", error.strerror or str(error)) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import UserError
+from .files import make_folder, write_image
 from .sampler import Trace
 from .scene import Scene
 from .text import PromptTokens
@@ -88,15 +89,11 @@ class Result:
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write the images as ``0000-seed7.png``, each in one step, so that a kill leaves no half file."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for number, (image, sample) in enumerate(zip(self.images, self.samples, strict=True)):
-            path = folder / f"{number:04d}-seed{sample.seed}.png"
-            partial = path.with_suffix(".png.partial")
-            image.save(partial, format="PNG")
-            paths.append(partial.replace(path))
-        return paths
+        made = make_folder(Path(folder), "Result.save")
+        return [
+            write_image(image, made / f"{number:04d}-seed{sample.seed}.png")
+            for number, (image, sample) in enumerate(zip(self.images, self.samples, strict=True))
+        ]
 
     def _repr_html_(self) -> str:
         cells = []
