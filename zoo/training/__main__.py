@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,8 +66,13 @@ class Run:
         self.recipes = read(Recipes, recipe)
 
     def recipe(self, kind: type[R], stage: str) -> R:
-        """The recipe of ``stage``."""
-        return read(kind, self.folder / getattr(self.recipes, stage))
+        """The recipe of ``stage``; under torchrun each process takes its share of the batch."""
+        found = read(kind, self.folder / getattr(self.recipes, stage))
+        plan, processes = getattr(found, "loop", None), int(os.environ.get("WORLD_SIZE", "1"))
+        if not isinstance(plan, LoopRecipe) or processes == 1:
+            return found
+        share = plan.model_copy(update={"batch_size": plan.batch_size // processes})
+        return found.model_copy(update={"loop": share})
 
     def train(self, task: Task, plan: LoopRecipe, stage: str) -> None:
         """Train to the planned steps, from the stage's checkpoint if there is one."""

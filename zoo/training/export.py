@@ -1,4 +1,4 @@
-"""The trained parts as one folder in diffusers layout, with the CLIP in open_clip form beside it and hashes of all files."""
+"""The trained parts as one folder in diffusers layout, the CLIP also in open_clip form, and hashes of all files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from open_clip.model import CLIP
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from .tokenizer import load
@@ -104,13 +104,15 @@ def build(
     shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
     load(folder / "tokenizer")
     config: dict[str, Any] = json.loads(clip_config.read_text(encoding="utf-8"))
-    text_encoder(clip, config["model_cfg"]).to(dtype).save_pretrained(str(folder / "text_encoder"))
     vae.register_to_config(scaling_factor=scaling_factor, force_upcast=False)
-    vae.to(dtype).save_pretrained(str(folder / "vae"))
-    unet.to(dtype).save_pretrained(str(folder / "unet"))
-    PNDMScheduler(
-        **SCHEDULE, skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False, clip_sample=False
-    ).save_pretrained(str(folder / "scheduler"))
+    parts = {"text_encoder": text_encoder(clip, config["model_cfg"]), "vae": vae, "unet": unet}
+    for name, part in parts.items():
+        nn.Module.to(part, dtype).save_pretrained(str(folder / name))
+    # transformers loads in the type of this field: half the bytes on disk, float32 in memory, as diffusers does.
+    _update(folder / "text_encoder" / "config.json", {"dtype": "float32"})
+    PNDMScheduler(**SCHEDULE, skip_prk_steps=True, steps_offset=1).save_pretrained(str(folder / "scheduler"))
+    # As in Stable Diffusion 1.x: PNDM knows no clip_sample, but a DDIM made from this config must not clip.
+    _update(folder / "scheduler" / "scheduler_config.json", {"clip_sample": False})
     index = {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": diffusers.__version__,
@@ -131,6 +133,11 @@ def build(
     weights = {k: v.to(dtype).contiguous() for k, v in clip.state_dict().items()}
     save_file(weights, str(both / "open_clip_model.safetensors"))
     write_hashes(folder)
+
+
+def _update(file: Path, facts: dict[str, Any]) -> None:
+    data = json.loads(file.read_text(encoding="utf-8")) | facts
+    file.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
 def write_hashes(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Latents of every picture, encoded once with the averaged autoencoder, and the scale that gives them unit deviation."""
+"""Latents of every picture, encoded once, and the factor that gives them unit deviation."""
 
 from __future__ import annotations
 

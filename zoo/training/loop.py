@@ -28,7 +28,7 @@ class LoopRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(gt=0, description="planned steps; the cosine ends here")
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0, description="of all processes together")
     learning_rate: float = Field(gt=0, description="peak, reached after `warmup` steps")
     final_learning_rate: float = Field(0.0, ge=0)
     warmup: int = Field(100, ge=0)
@@ -67,7 +67,7 @@ class Task(ABC):
         """Scalars of one step; ``"loss"`` is the one to descend. ``rng`` (CPU) is seeded for this step."""
 
     def preview(self, path: Path) -> None:  # noqa: B027 - most stages need none
-        """Write a picture of the averaged weights' work to ``path`` (they are in ``self.model`` when this is called)."""
+        """Write a picture of the averaged weights' work to ``path``; ``self.model`` holds them meanwhile."""
 
 
 class Trainer:
@@ -75,7 +75,8 @@ class Trainer:
 
     def __init__(self, task: Task, recipe: LoopRecipe, out: Path) -> None:
         self.task, self.recipe, self.out = task, recipe, out
-        self.accelerator = Accelerator(mixed_precision=recipe.mixed_precision)
+        cpu = not torch.cuda.is_available()  # accelerate joins processes without a GPU only if it is told so
+        self.accelerator = Accelerator(mixed_precision=recipe.mixed_precision, cpu=cpu)
         self.step = 0
         out.mkdir(parents=True, exist_ok=True)
         decayed = [p for p in task.model.parameters() if p.requires_grad and p.ndim >= 2]
@@ -85,7 +86,9 @@ class Trainer:
             {"params": rest, "weight_decay": 0.0},
         ]
         adamw = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
-        task.model, self.optimizer = self.accelerator.prepare(task.model, adamw)
+        # The loop averages gradients itself, so the model is moved, not wrapped: its names stay those of the export.
+        task.model = task.model.to(self.accelerator.device)
+        self.optimizer: torch.optim.Optimizer = self.accelerator.prepare(adamw)
         self.ema = {k: v.detach().clone() for k, v in self._weights().items()}
         self._stop = False
 
@@ -98,6 +101,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint whole or not at all."""
+        if not self.accelerator.is_main_process:
+            return
         state = {
             "step": self.step,
             "model": self.task.model.state_dict(),
@@ -119,7 +124,7 @@ class Trainer:
             value.copy_(state["ema"][name])
         self.step = state["step"]
         curves = self.out / "curves.jsonl"
-        if curves.exists():
+        if curves.exists() and self.accelerator.is_main_process:
             lines = [
                 line for line in curves.read_text().splitlines() if json.loads(line)["step"] <= self.step
             ]
@@ -128,13 +133,16 @@ class Trainer:
     def train_step(self) -> dict[str, Tensor]:
         """One optimizer step; returns the losses of it, detached."""
         recipe = self.recipe
-        rng = torch.Generator().manual_seed((recipe.seed << 32) + self.step)
+        stream = (recipe.seed << 32) + (self.accelerator.process_index << 28) + self.step
+        rng = torch.Generator().manual_seed(stream)
         rate = recipe.rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with self.accelerator.autocast():
             losses = self.task.losses(self.step, rng, self.accelerator.device)
         self.accelerator.backward(losses["loss"])
+        if self.accelerator.num_processes > 1:
+            self._average_gradients()
         norm = self.accelerator.clip_grad_norm_(self.task.model.parameters(), recipe.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -144,6 +152,22 @@ class Trainer:
             torch._foreach_lerp_(list(self.ema.values()), [weights[k] for k in self.ema], 1 - decay)
         self.step += 1
         return {k: v.detach() for k, v in losses.items()} | {"grad_norm": torch.as_tensor(norm).detach()}
+
+    def _average_gradients(self) -> None:
+        """Mean gradients of all processes, in one message; a wish to stop travels along, so that all stop together.
+
+        Two processes of one thread each are faster than one of two on a busy machine: they wait for each other once
+        a step, not at every operation (2 shared cores: 0.6 s a step against 0.7 to 4 s).
+        """
+        gradients = [p.grad for p in self.task.model.parameters() if p.grad is not None]
+        wish = torch.tensor([float(self._stop)], device=gradients[0].device)
+        flat = torch.cat([g.flatten() for g in gradients] + [wish])
+        flat = self.accelerator.reduce(flat, "mean")
+        self._stop = bool(flat[-1] > 0)
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
 
     def run(self, until: int | None = None) -> None:
         """Train to ``until`` (default: the planned steps), with checkpoints by the clock; SIGTERM saves and returns."""
@@ -175,6 +199,8 @@ class Trainer:
 
     def preview(self) -> None:
         """Let the task draw with the averaged weights."""
+        if not self.accelerator.is_main_process:
+            return
         weights = {k: v.detach().clone() for k, v in self._weights().items()}
         self.task.model.load_state_dict(self.ema, strict=False)
         self.task.model.eval()
@@ -184,6 +210,8 @@ class Trainer:
         self.task.model.train()
 
     def _log(self, values: dict[str, float], seconds: float) -> None:
+        if not self.accelerator.is_main_process:
+            return
         line: dict[str, Any] = {
             "step": self.step,
             "lr": self.recipe.rate(self.step - 1),

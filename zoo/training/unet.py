@@ -74,7 +74,7 @@ class RecordingProcessor:
 def localization_loss(
     maps: list[Float[Tensor, "b q l"]], nouns: Int[Tensor, "b n"], masks: Float[Tensor, "b n 16 16"]
 ) -> Float[Tensor, " b"]:
-    """Mean attention of each known noun outside its object's mask less the mean inside it, averaged over nouns and maps.
+    """Mean attention of each known noun outside its object's mask less the mean inside it, averaged over both.
 
     ``nouns`` are token positions, -1 where unknown. A picture without known nouns scores 0.
     """
@@ -173,4 +173,4 @@ class UNetTask(Task):
             off, on = self.model(torch.cat([x, x]), t, torch.cat([null, states])).sample.chunk(2)
             x = scheduler.step(off + self.recipe.guidance_scale * (on - off), t, x).prev_sample
         images = self.vae.to(device).decode(x / self.scaling_factor).sample
-        grid(images, columns=8, zoom=3).save(path)
+        grid(images, columns=min(8, len(images)), zoom=3).save(path)

@@ -73,7 +73,13 @@ class VaeTask(Task):
         psnr = -10 * torch.log10(((y.detach().clamp(-1, 1) - x) / 2).square().mean())
         mse = F.mse_loss(y, x)
         color = F.mse_loss(F.avg_pool2d(y, 4), F.avg_pool2d(x, 4))
-        loss = l1 + self.recipe.mse * mse + self.recipe.color * color + self.recipe.edge * edge + self.recipe.kl * kl
+        loss = (
+            l1
+            + self.recipe.mse * mse
+            + self.recipe.color * color
+            + self.recipe.edge * edge
+            + self.recipe.kl * kl
+        )
         return {"loss": loss, "l1": l1, "color": color, "edge": edge, "kl": kl, "psnr": psnr}
 
     def preview(self, path: Path) -> None:
