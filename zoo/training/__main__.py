@@ -18,7 +18,7 @@ if sys.path and Path(sys.path[0] or ".").resolve() == Path(__file__).resolve().p
 
 import torch
 import yaml
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from open_clip.model import CLIP
 from pydantic import BaseModel, ConfigDict
 from torch import nn
@@ -27,7 +27,7 @@ from . import clip, export, latents, pictures, tokenizer, unet, vae
 from .loop import LoopRecipe, Task, Trainer, averaged
 
 R = TypeVar("R", bound=BaseModel)
-STAGES = ("tokenizer", "pictures", "vae", "clip", "latents", "unet", "export")
+STAGES = ("tokenizer", "pictures", "vae", "clip", "latents", "unet", "export", "curves")
 
 
 class TokenizerRecipe(BaseModel):
@@ -96,7 +96,7 @@ class Run:
         )
         return frozen(model)
 
-    def vae(self) -> latents.AutoencoderKL:
+    def vae(self) -> AutoencoderKL:
         """The trained autoencoder, frozen."""
         return latents.load_vae(self.recipe(vae.VaeRecipe, "vae"), self.out / "vae")
 
@@ -144,6 +144,13 @@ class Run:
         recipe = self.recipe(export.ExportRecipe, "export")
         parts = (self.clip(), self.clip_config(), self.vae(), model, self.scaling_factor())
         export.build(recipe, self.out / "tokenizer", *parts)
+
+    def curves_stage(self) -> None:
+        """Draw the curves into the exported folder (needs matplotlib, the extra ``train``)."""
+        from . import curves
+
+        folder = self.recipe(export.ExportRecipe, "export").folder
+        curves.draw(self.out, folder / "curves.png")
 
 
 M = TypeVar("M", bound=nn.Module)

@@ -54,7 +54,8 @@ def text_states(clip: CLIP, tokens: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"
     """
     length = tokens.shape[1]
     x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
-    return clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
+    states: Tensor = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
+    return states
 
 
 def text_features(
@@ -98,9 +99,9 @@ class ClipTask(Task):
         tokens = tokens[:, :length].to(device)
 
         projected = clip.encode_image(images)
-        image, first, second = F.normalize(projected, dim=-1).split([n, recipe.pairs, recipe.pairs])
+        image, first, second = torch.split(F.normalize(projected, dim=-1), [n, recipe.pairs, recipe.pairs])
         states = text_states(clip, tokens)
-        text, wrong = text_features(clip, tokens, states).split(n)
+        text, wrong = torch.split(text_features(clip, tokens, states), n)
         scale = clip.logit_scale.exp().clamp(max=100)
         contrast = self.contrast(image, text, scale)
 

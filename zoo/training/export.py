@@ -141,8 +141,9 @@ def _update(file: Path, facts: dict[str, Any]) -> None:
 
 
 def write_hashes(folder: Path) -> None:
-    """SHA256SUMS of every other file in ``folder``, in the format of sha256sum."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "SHA256SUMS")
+    """SHA256SUMS, in the format of sha256sum, of every file in ``folder`` that a program reads (not the card)."""
+    card = {"SHA256SUMS", "README.md", "curves.png"}
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in card)
     lines = [
         f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(folder).as_posix()}" for f in files
     ]

@@ -93,7 +93,8 @@ def altered(picture: Picture, rng: random.Random) -> Picture:
             return replace(picture, background=background)
         words: tuple[str, ...] = {"noun": NOUNS, "color": tuple(COLORS), "pattern": PATTERNS}[what]
         new = rng.choice([word for word in words if word != getattr(things[i], what)])
-        things[i] = replace(things[i], **{what: new})
+        changed: dict[str, Any] = {what: new}
+        things[i] = replace(things[i], **changed)
     return replace(picture, objects=tuple(things))
 
 

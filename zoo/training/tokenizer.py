@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import regex
 from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode, get_pairs
 from transformers import CLIPTokenizer
 
@@ -24,7 +23,7 @@ def used_merges(words: Iterable[str], source: SimpleTokenizer) -> list[tuple[str
     """The merges that ``source`` applies to ``words``, in its order of rank."""
     used: set[tuple[str, str]] = set()
     for word in set(words):
-        for piece in regex.findall(source.pat, word.lower()):
+        for piece in source.pat.findall(word.lower()):
             symbols = [source.byte_encoder[b] for b in piece.encode()]
             symbols[-1] += "</w>"
             while len(symbols) > 1:

@@ -68,7 +68,8 @@ class RecordingProcessor:
         p = (einsum(q, k, "b h q d, b h l d -> b h q l") * attn.scale).softmax(-1)
         self.map = p.mean(1)
         x = rearrange(einsum(p, v, "b h q l, b h l d -> b h q d"), "b h q d -> b q (h d)")
-        return attn.to_out[0](x)
+        out: Tensor = attn.to_out[0](x)
+        return out
 
 
 def localization_loss(
