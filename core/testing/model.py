@@ -26,6 +26,18 @@ UNET: dict[str, Any] = {
     "norm_num_groups": 8,
 }
 
+# what Stable Diffusion 1.x ships; clip_sample is read by DDIM
+SCHEDULER: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "skip_prk_steps": True,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "clip_sample": False,
+}
+
 
 def random_unet(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
     """A UNet with cross-attention at two sizes; the global random state is left as it was."""
@@ -46,14 +58,7 @@ def random_model(folder: Path, **unet: Any) -> Path:
         )
         size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
         text = CLIPTextModel(CLIPTextConfig(vocab_size=49408, **size))
-    scheduler = PNDMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        skip_prk_steps=True,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
+    scheduler = PNDMScheduler.from_config(SCHEDULER)
     whole = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text,

@@ -144,7 +144,7 @@ def test_broken_folders(folder, break_it, match) -> None:
 
 def test_unknown_names() -> None:
     with pytest.raises(weft.UserError, match=r"Did you mean 'tiny'\?"):
-        load("tyni")
+        load("tinny")
     with pytest.raises(weft.UserError, match="configurations only"):
         load("sd15")
 

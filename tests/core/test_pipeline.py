@@ -10,6 +10,7 @@ import torch
 import weft
 from weft.core.branches import LinearForm
 from weft.core.guidance import Energy, LatentEdit, Refinement
+from weft.core.pipeline import _resolved
 from weft.testing import random_pipeline
 
 SCENE = weft.Scene("a toy and a red star on grass")
@@ -22,7 +23,7 @@ def draw(scene=SCENE, **options) -> weft.Result:
 def test_a_seed_means_the_same_image_in_any_batch() -> None:
     together = draw(seeds=[5, 6, 7])
     for size in (1, 2):
-        assert torch.allclose(draw(seeds=[5, 6, 7], batch_size=size).latents, together.latents, atol=1e-5)
+        assert torch.allclose(draw(seeds=[5, 6, 7], batch_size=size).latents, together.latents, atol=1e-4)
     assert not torch.allclose(together.latents[0], together.latents[1])
 
 
@@ -87,7 +88,7 @@ def test_progress_and_finished_batches_arrive_in_order() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"height": 30}, ["'height'", "multiple of 4", "30", "28"]),
+        ({"height": 30}, ["'height'", "multiple of 4", "30", "32 is near"]),
         ({"width": -4}, ["'width'", "-4"]),
         ({"steps": 0}, ["'steps'", "at least 1"]),
         ({"steps": 1001}, ["'steps'", "1000"]),
@@ -95,8 +96,6 @@ def test_progress_and_finished_batches_arrive_in_order() -> None:
         ({"seeds": []}, ["'seeds'", "at least one"]),
         ({"scheduler": "dimm"}, ["'scheduler'", "Did you mean 'ddim'?"]),
         ({"guidance": ["clasifier_free"]}, ["Did you mean 'classifier_free'?"]),
-        ({"guidance": [7.5]}, ["weft.Guidance", "7.5"]),
-        ({"conditioners": [weft.ClassifierFree()]}, ["weft.Conditioner"]),
     ],
 )
 def test_wrong_arguments(options, words) -> None:
@@ -104,6 +103,14 @@ def test_wrong_arguments(options, words) -> None:
         draw(**options)
     for word in words:
         assert word in str(refused.value)
+
+
+def test_objects_of_the_wrong_kind() -> None:
+    # asked of the helper: the type checker that tests switch on would answer before `generate` does
+    with pytest.raises(weft.UserError, match=r"instance of weft\.Guidance, found 7\.5"):
+        _resolved(7.5, "guidance", weft.Guidance)
+    with pytest.raises(weft.UserError, match=r"instance of weft\.Conditioner, found ClassifierFree"):
+        _resolved(weft.ClassifierFree(), "conditioner", weft.Conditioner)
 
 
 def test_a_subject_that_the_tokenizer_cuts_off_is_named() -> None:
@@ -197,7 +204,7 @@ def test_refinement_stops_each_sample_by_itself() -> None:
     between = float(first.mean())
     above = int(first.argmax())
     losses.clear()
-    draw(guidance=[Watched(size=1e-3, updates=3, target=between)], seeds=[0, 1], steps=1)
+    draw(guidance=[Watched(size=50.0, updates=3, target=between)], seeds=[0, 1], steps=1)
     assert len(losses) >= 2
     assert losses[1][1 - above] == losses[0][1 - above], "a sample below the target was moved"
     assert losses[1][above] != losses[0][above], "a sample above the target was not moved"
