@@ -61,11 +61,15 @@ def _with_tokens(
         projections = group.entry.projections
         if projections and site.path not in projections:
             continue
-        to_k, to_v = projections.get(site.path, (layer.to_k, layer.to_v))
-        state = group.state.to(query)
-        extra = F.scaled_dot_product_attention(
-            group.of(query), _heads(layer, to_k(state)), _heads(layer, to_v(state))
-        )
+        if projections:
+            to_k, to_v = projections[site.path]
+            key, value = to_k(group.state.to(query)), to_v(group.state.to(query))
+        else:
+            # weight deltas on the text's projections know the rows of the whole batch, so project all of it
+            blank = group.state.new_zeros(len(query), *group.state.shape[1:])
+            state = group.put(blank, group.state).to(query)
+            key, value = group.of(layer.to_k(state)), group.of(layer.to_v(state))
+        extra = F.scaled_dot_product_attention(group.of(query), _heads(layer, key), _heads(layer, value))
         if group.entry.region is not None:
             extra = extra * rearrange(resize(group.entry.region[None], site.grid), "1 h w -> 1 1 (h w) 1").to(
                 extra
