@@ -16,7 +16,7 @@ from transformers import CLIPTextModel
 
 from weft.zoo.training import clip, export, pictures, tokenizer
 from weft.zoo.training.__main__ import Run
-from weft.zoo.training.loop import LoopRecipe, Trainer
+from weft.zoo.training.loop import LoopRecipe, Trainer, averaged
 from weft.zoo.training.vae import VaeRecipe, VaeTask
 from weft.zoo.world import sample
 
@@ -189,3 +189,22 @@ def test_open_clip_loads_the_export_and_the_hashes_hold(run: Run) -> None:
     export.write_hashes(folder)
     assert (folder / "SHA256SUMS").read_text() == before
     assert len(before.splitlines()) > 8
+
+
+def test_training_goes_on_from_the_export_alone(run: Run, tmp_path: Path) -> None:
+    for file in (*run.folder.glob("*.yaml"), run.folder / "clip.json"):
+        (tmp_path / file.name).write_text(file.read_text())
+    recipe = yaml.safe_load((tmp_path / "unet.yaml").read_text())
+    recipe["start"] = str(run.out / "model" / "unet")
+    recipe["loop"] |= {"steps": 1, "learning_rate": 1e-12}
+    (tmp_path / "unet.yaml").write_text(yaml.safe_dump(recipe))
+    later = Run(tmp_path / "run.yaml", tmp_path)
+    (tmp_path / "pictures").symlink_to(run.out / "pictures")
+    later.latents_stage()
+    later.unet_stage()
+    assert later.scaling_factor() == pytest.approx(run.scaling_factor())
+    before, after = averaged(run.out / "unet"), averaged(tmp_path / "unet")
+    assert all(torch.allclose(value, after[name], atol=1e-6) for name, value in before.items())
+    shipped = {file: file.read_bytes() for file in (run.out / "model").rglob("*") if file.is_file()}
+    later.export_stage()
+    assert shipped.keys() == {file for file in (run.out / "model").rglob("*") if file.is_file()}

@@ -18,9 +18,10 @@ if sys.path and Path(sys.path[0] or ".").resolve() == Path(__file__).resolve().p
 
 import torch
 import yaml
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from open_clip.model import CLIP
 from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file
 from torch import nn
 
 from . import clip, export, latents, pictures, tokenizer, unet, vae
@@ -81,6 +82,14 @@ class Run:
         trainer.resume()
         trainer.run()
 
+    def shipped(self) -> Path:
+        """The exported folder: what it holds stands in for the stages that this run has not trained."""
+        return self.recipe(export.ExportRecipe, "export").folder
+
+    def tokenizer(self) -> Path:
+        here = self.out / "tokenizer"
+        return here if here.exists() else self.shipped() / "tokenizer"
+
     def pictures(self) -> pictures.Pictures:
         return pictures.Pictures(self.out / "pictures")
 
@@ -90,6 +99,9 @@ class Run:
     def clip(self) -> CLIP:
         """The trained CLIP, frozen; the heads that helped to train it are left behind."""
         model = clip.create(self.clip_config())
+        if not (self.out / "clip" / "checkpoint.pt").exists():
+            model.load_state_dict(load_file(self.shipped() / "open_clip" / "open_clip_model.safetensors"))
+            return frozen(model)
         weights = averaged(self.out / "clip")
         model.load_state_dict(
             {k.removeprefix("clip."): v for k, v in weights.items() if k.startswith("clip.")}
@@ -98,6 +110,8 @@ class Run:
 
     def vae(self) -> AutoencoderKL:
         """The trained autoencoder, frozen."""
+        if not (self.out / "vae" / "checkpoint.pt").exists():
+            return frozen(AutoencoderKL.from_pretrained(self.shipped() / "vae"))
         return latents.load_vae(self.recipe(vae.VaeRecipe, "vae"), self.out / "vae")
 
     def scaling_factor(self) -> float:
@@ -110,7 +124,7 @@ class Run:
 
     def pictures_stage(self) -> None:
         recipe = self.recipe(pictures.PicturesRecipe, "pictures")
-        pictures.build(recipe, self.out / "tokenizer", self.out / "pictures")
+        pictures.build(recipe, self.tokenizer(), self.out / "pictures")
 
     def vae_stage(self) -> None:
         recipe = self.recipe(vae.VaeRecipe, "vae")
@@ -126,7 +140,7 @@ class Run:
 
     def unet_task(self) -> tuple[unet.UNetTask, LoopRecipe]:
         recipe = self.recipe(unet.UNetRecipe, "unet")
-        words, file = tokenizer.load(self.out / "tokenizer"), self.out / "latents" / "latents.npy"
+        words, file = tokenizer.load(self.tokenizer()), self.out / "latents" / "latents.npy"
         factor = self.scaling_factor()
         return unet.UNetTask(
             recipe, self.pictures(), file, self.clip(), words, self.vae(), factor
@@ -138,12 +152,12 @@ class Run:
 
     def export_stage(self) -> None:
         """Write the folder; a UNet that has not been trained yet is written as it starts."""
-        model = UNet2DConditionModel.from_config(self.recipe(unet.UNetRecipe, "unet").model)
+        model = unet.create(self.recipe(unet.UNetRecipe, "unet"))
         if (self.out / "unet" / "checkpoint.pt").exists():
             model.load_state_dict(averaged(self.out / "unet"))
         recipe = self.recipe(export.ExportRecipe, "export")
         parts = (self.clip(), self.clip_config(), self.vae(), model, self.scaling_factor())
-        export.build(recipe, self.out / "tokenizer", *parts)
+        export.build(recipe, self.tokenizer(), *parts)
 
     def curves_stage(self) -> None:
         """Draw the curves into the exported folder (needs matplotlib, the extra ``train``)."""

@@ -18,7 +18,7 @@ PANELS = {
 """What is drawn of each stage."""
 
 
-def smooth(values: list[float], decay: float = 0.9) -> list[float]:
+def smooth(values: list[float], decay: float = 0.6) -> list[float]:
     """Exponential running mean."""
     mean, found = values[0], []
     for value in values:

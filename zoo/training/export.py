@@ -101,7 +101,8 @@ def build(
     folder = recipe.folder
     dtype = torch.float16 if recipe.half else torch.float32
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
+    if tokenizer.resolve() != (folder / "tokenizer").resolve():
+        shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
     load(folder / "tokenizer")
     config: dict[str, Any] = json.loads(clip_config.read_text(encoding="utf-8"))
     vae.register_to_config(scaling_factor=scaling_factor, force_upcast=False)
