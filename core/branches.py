@@ -12,6 +12,21 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
+class SubjectPhrase:
+    """A prompt that differs from scene to scene: the phrase of each scene's own subject.
+
+    Args:
+        number: which subject, counted from 0.
+    """
+
+    number: int
+
+
+Prompt = str | SubjectPhrase | None
+"""What a branch reads: a text, a subject's phrase, or None for the scene's own prompt."""
+
+
+@dataclass(frozen=True)
 class Branch:
     """One way to evaluate the UNet.
 
@@ -19,12 +34,12 @@ class Branch:
         present: (conditioner, strength) pairs; a conditioner of the run that is neither here nor in ``off`` takes
             its absent form (null grounding tokens, zero mask, plain noun).
         off: conditioners that contribute nothing at all, not even their null.
-        prompt: the text it reads; None is the scene's own prompt.
+        prompt: what it reads.
     """
 
     present: tuple[tuple[str, float], ...] = ()
     off: frozenset[str] = frozenset()
-    prompt: str | None = None
+    prompt: Prompt = None
 
     @staticmethod
     def full(conditioners: Iterable[str]) -> Branch:
@@ -51,8 +66,8 @@ class Branch:
             self, present=tuple((n, s * factor if n == conditioner else s) for n, s in self.present)
         )
 
-    def reading(self, prompt: str | None) -> Branch:
-        """The same branch with another prompt (None: the scene's own)."""
+    def reading(self, prompt: Prompt) -> Branch:
+        """The same branch with another prompt."""
         return replace(self, prompt=prompt)
 
 

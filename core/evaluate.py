@@ -10,11 +10,11 @@ from typing import TypeVar
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from .branches import Branch
+from .branches import Branch, Prompt, SubjectPhrase
 from .conditioner import Conditioner
 from .conditions import Conditions, gather, whole
 from .deltas import installed
-from .errors import PluginError, WeftError
+from .errors import PluginError, UserError, WeftError
 from .host import Host
 from .maps import AttentionMaps, MapRecorder
 from .ports import Contribution, TextStates, TokenEmbeddings, WeightDelta
@@ -56,15 +56,31 @@ class PreparedScene:
         self._tokens: dict[str, PromptTokens] = {}
         self._rows: dict[Hashable, Row] = {}
         self._forms: dict[tuple[str, bool, str], Contribution] = {}
+        self._regions: dict[int, Float[Tensor, "h w"] | None] = {}
         for subject in scene.subjects:
             self.tokens(None).positions(subject)  # a subject that the tokenizer cuts off is an error now
 
-    def tokens(self, prompt: str | None) -> PromptTokens:
-        """The tokens of a branch's prompt; None is the scene's own."""
-        text = self.scene.prompt if prompt is None else prompt
+    def tokens(self, prompt: Prompt) -> PromptTokens:
+        """The tokens of a branch's prompt, as this scene reads it."""
+        text = self._text(prompt)
         if text not in self._tokens:
             self._tokens[text] = self._host.text.tokens(text)
         return self._tokens[text]
+
+    def _text(self, prompt: Prompt) -> str:
+        if not isinstance(prompt, SubjectPhrase):
+            return self.scene.prompt if prompt is None else prompt
+        subjects = self.scene.subjects
+        if prompt.number >= len(subjects):
+            wanted = f"at least {prompt.number + 1} subject(s)"
+            raise UserError(f"scene '{self.scene.prompt}'", wanted, str(len(subjects)))
+        return subjects[prompt.number].phrase
+
+    def region(self, number: int) -> Float[Tensor, "h w"] | None:
+        """Where the subject of this number should be, at the picture's size; None where the scene does not say."""
+        if number not in self._regions:
+            self._regions[number] = self._host.region(self.scene.subjects[number])
+        return self._regions[number]
 
     def key(self, branch: Branch) -> Hashable:
         """Equal for branches that come to the same row."""
@@ -179,7 +195,8 @@ class Evaluator:
 
     def _maps(self, recorder: MapRecorder, branch: Branch) -> AttentionMaps:
         texts = [scene.tokens(branch.prompt) for scene in self._scenes]
-        return AttentionMaps(recorder.probabilities, texts, [scene.scene for scene in self._scenes])
+        scenes, regions = [one.scene for one in self._scenes], [one.region for one in self._scenes]
+        return AttentionMaps(recorder.probabilities, texts, scenes, regions)
 
     def _key(self, branch: Branch) -> Hashable:
         return tuple(scene.key(branch) for scene in self._scenes)

@@ -1,17 +1,19 @@
 """Guidance strategies: how predictions are combined and how latents are moved. They never touch the UNet.
 
 A chain of strategies is applied in order at every step. A strategy may rewrite the linear form (`Guidance.rewrite`),
-change the sum of the predictions (`Guidance.combine`), descend an energy of the attention maps (`Energy`) or edit the
-latents after the scheduler's step (`LatentEdit`).
+change the sum of the predictions (`Guidance.reads` and `Guidance.combine`), descend an energy of the attention maps
+(`Energy`) or edit the latents after the scheduler's step (`LatentEdit`).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from .branches import Branch, LinearForm
+from .errors import UserError, did_you_mean
 from .plugin import Plugin
 from .records import record
 
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from .conditioner import Conditioner
     from .maps import AttentionMaps
-    from .predictions import Predictions
+    from .scene import Scene
 
 
 @dataclass(frozen=True)
@@ -51,22 +54,60 @@ class Guidance(Plugin):
 
     kind: ClassVar[Literal["conditioner", "guidance"]] = "guidance"
 
+    def begin(self) -> Guidance:
+        """The strategy to use for one batch, from its first step to its last.
+
+        One that remembers something from step to step, such as a momentum, returns a new object that holds it, so that
+        nothing passes from one generation to the next. The others return themselves.
+        """
+        return self
+
+    def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
+        """Refuse a run that the strategy cannot serve; called once, before anything is drawn.
+
+        Args:
+            scenes: what will be drawn.
+            conditioners: of the run, by their names in branches; one of strength 0 is among them.
+
+        Raises:
+            UserError: a scene or the choice of conditioners does not suit this strategy.
+        """
+
     def rewrite(self, form: LinearForm, step: Step) -> LinearForm:
         """The form to use at this step, given the form so far. Its coefficients must still sum to 1."""
         return form
 
+    def reads(self, form: LinearForm, step: Step) -> Sequence[LinearForm]:
+        """The forms whose values `combine` wants at this step, given the form that `rewrite` is given.
+
+        Later strategies rewrite these forms too, and the UNet evaluates whatever of them the chain's own form lacks.
+        """
+        return ()
+
     def combine(
-        self, guided: Float[Tensor, "s c h w"], form: LinearForm, predictions: Predictions, step: Step
+        self, guided: Float[Tensor, "s c h w"], values: Sequence[Float[Tensor, "s c h w"]], step: Step
     ) -> Float[Tensor, "s c h w"]:
-        """A pure function of the summed prediction and of its parts, for what is not linear.
+        """A function of the summed prediction and of its parts, for what is not linear.
 
         Args:
             guided: the sum so far.
-            form: the form that this strategy's `rewrite` was given; ``predictions.sum(form)`` is its value.
-            predictions: what the UNet gave for each branch that was evaluated.
+            values: of the forms that `reads` named, in its order.
             step: where the sampler is.
         """
         return guided
+
+
+def require_conditioners(names: Iterable[str], conditioners: Mapping[str, Conditioner], place: str) -> None:
+    """For `Guidance.check`: refuse a name that no conditioner of the run has.
+
+    Raises:
+        UserError: at ``place``, with the names that there are.
+    """
+    for name in names:
+        if name not in conditioners:
+            there = ", ".join(conditioners) or "it has none"
+            hint = did_you_mean(name, conditioners)
+            raise UserError(place, f"a conditioner of the run ({there})", f"'{name}'", hint)
 
 
 @record
@@ -95,7 +136,11 @@ class Energy(Guidance):
 
 @dataclass(frozen=True)
 class Refinement:
-    """Repeat the update for every sample whose loss is above ``target``, at most ``updates`` times."""
+    """Repeat the update for every sample whose loss is above ``target``, at most ``updates`` times.
+
+    As in the released code of Attend-and-Excite, a sample that starts above the target makes at least two updates, and
+    one more after the update that reached the target, before the ordinary one.
+    """
 
     target: float
     updates: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .attention import cross_attention_paths
 from .branches import Branch
 from .conditioner import Conditioner
 from .errors import UserError
-from .evaluate import Evaluator, PreparedScene
+from .evaluate import Evaluator, PreparedScene, guarded
 from .guidance import Guidance
 from .host import Host
 from .images import to_images
@@ -109,8 +110,15 @@ class Pipeline:
         """
         scenes = [scene] if isinstance(scene, Scene) else list(scene)
         host = self.host(self._checked(scenes, steps, seeds, height, width, batch_size))
-        named = _named([_resolved(item, "conditioner", Conditioner) for item in conditioners])
+        given = [_resolved(item, "conditioner", Conditioner) for item in conditioners]
+        named = _named(given)
         chain = [_resolved(item, "guidance", Guidance) for item in guidance]
+        for strategy in chain:
+            guarded(
+                strategy.name,
+                "check",
+                partial(strategy.check, scenes, {one.name: one for one in given} | named),
+            )
         prepared = [PreparedScene(one, host, named) for one in scenes]
         jobs = [(one, seed) for one in prepared for seed in seeds]
         paths = self._map_paths(host.latent_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,10 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Trace:
-    """What one step cost: the branches that were evaluated, and their coefficients."""
+    """What one step cost: the branches that were evaluated, and their coefficients.
+
+    A coefficient of 0 is a branch that only a strategy's `combine` reads.
+    """
 
     step: Step
     form: LinearForm
@@ -84,6 +88,7 @@ def sample(
     scheduler.set_timesteps(steps, device=noise.device)
     latents: Tensor = noise * scheduler.init_noise_sigma
     options = step_options(scheduler, generators)
+    guidance = [guarded(strategy.name, "begin", strategy.begin) for strategy in guidance]
     timesteps = list(scheduler.timesteps)
     for index, timestep in enumerate(timesteps):
         step = Step(index, len(timesteps), float(timestep), full)
@@ -97,18 +102,18 @@ def sample(
                 latents = descend(strategy, latents, factor, timestep, evaluator, energy_paths, step)
                 inputs = scheduler.scale_model_input(latents, timestep)
 
-        forms = [LinearForm.of(full)]
-        for strategy in guidance:
-            forms.append(_rewritten(strategy, forms[-1], step))
-        form = forms[-1].support()
+        form, reads = _forms(guidance, full, step)
+        evaluated = form
+        for one in (one for forms in reads for one in forms):
+            evaluated = evaluated + 0.0 * one
         record = None if mean_maps is None else (full, mean_maps.paths)
-        predictions, maps = evaluator(inputs, timestep, form, record)
+        predictions, maps = evaluator(inputs, timestep, evaluated, record)
         if mean_maps is not None and maps is not None:
             mean_maps.add(maps)
 
         guided = predictions.sum(form)
-        for strategy, given in zip(guidance, forms, strict=False):
-            guided = _combined(strategy, guided, given, predictions, step)
+        for strategy, forms in zip(guidance, reads, strict=True):
+            guided = _combined(strategy, guided, [predictions.sum(one) for one in forms], step)
         latents = scheduler.step(guided, timestep, latents, return_dict=False, **options)[0]
         for strategy in guidance:
             if isinstance(strategy, LatentEdit):
@@ -116,21 +121,40 @@ def sample(
         if not bool(torch.isfinite(latents).all()):
             raise PluginError("sampler", f"step {index}", f"the latents are not finite; the form was {form}")
         if on_step is not None:
-            on_step(Trace(step, form))
+            on_step(Trace(step, evaluated))
     return latents
+
+
+def _forms(
+    guidance: Sequence[Guidance], full: Branch, step: Step
+) -> tuple[LinearForm, list[list[LinearForm]]]:
+    """The support of the chain's form, and of the forms that each strategy reads."""
+    form = LinearForm.of(full)
+    reads: list[list[LinearForm]] = []
+    for strategy in guidance:
+        # with what an earlier strategy reads go the branches of it that this one replaces, for example by switching off
+        reads = [[_rewritten(strategy, one, step) for one in forms] for forms in reads]
+        place = f"reads at step {step.index}"
+        read = guarded(strategy.name, place, partial(strategy.reads, form, step))
+        reads.append([_checked(strategy, place, one) for one in read])
+        form = _rewritten(strategy, form, step)
+    return form.support(), [[one.support() for one in forms] for forms in reads]
 
 
 def _rewritten(strategy: Guidance, form: LinearForm, step: Step) -> LinearForm:
     place = f"rewrite at step {step.index}"
-    rewritten = guarded(strategy.name, place, lambda: strategy.rewrite(form, step))
-    if not rewritten.support() or abs(rewritten.total - 1.0) > TOLERANCE:
-        raise PluginError(strategy.name, place, f"the coefficients must sum to 1, found {rewritten}")
-    return rewritten
+    return _checked(strategy, place, guarded(strategy.name, place, lambda: strategy.rewrite(form, step)))
 
 
-def _combined(strategy: Guidance, guided: Tensor, form: LinearForm, predictions: Any, step: Step) -> Tensor:
+def _checked(strategy: Guidance, place: str, form: LinearForm) -> LinearForm:
+    if not form.support() or abs(form.total - 1.0) > TOLERANCE:
+        raise PluginError(strategy.name, place, f"the coefficients must sum to 1, found {form}")
+    return form
+
+
+def _combined(strategy: Guidance, guided: Tensor, values: Sequence[Tensor], step: Step) -> Tensor:
     place = f"combine at step {step.index}"
-    combined = guarded(strategy.name, place, lambda: strategy.combine(guided, form, predictions, step))
+    combined = guarded(strategy.name, place, lambda: strategy.combine(guided, values, step))
     if combined.shape != guided.shape:
         raise PluginError(
             strategy.name, place, f"expected shape {tuple(guided.shape)}, found {tuple(combined.shape)}"

@@ -17,8 +17,6 @@ from ..core.records import record
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..core.predictions import Predictions
-
 
 @record
 class ClassifierFree(Guidance):
@@ -58,10 +56,13 @@ class ClassifierFree(Guidance):
             return form
         return self.scale * form + (1.0 - self.scale) * LinearForm.of(form.null(self.negative_prompt))
 
-    def combine(self, guided: Tensor, form: LinearForm, predictions: Predictions, step: Step) -> Tensor:
-        if self.rescale == 0.0 or not self._acts(step):
+    def reads(self, form: LinearForm, step: Step) -> Sequence[LinearForm]:
+        return (form,) if self.rescale != 0.0 and self._acts(step) else ()
+
+    def combine(self, guided: Tensor, values: Sequence[Tensor], step: Step) -> Tensor:
+        if not values:
             return guided
-        conditional = predictions.sum(form)
+        (conditional,) = values
         axes = tuple(range(1, guided.ndim))
         ratio = conditional.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
         return self.rescale * (guided * ratio) + (1.0 - self.rescale) * guided

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..conditioner import Conditioner
 from ..errors import UserError
 from ..pipeline import Pipeline
 from ..plugin import Plugin
@@ -41,6 +42,7 @@ class Case:
     Args:
         pipeline: makes the model; a small random one by default.
         scene: what the plugin reads.
+        conditioners: present in every generation, for a strategy that needs one.
     """
 
     pipeline: Callable[[], Pipeline] = random_pipeline
@@ -49,6 +51,7 @@ class Case:
             "a toy on grass", subjects=(Subject("toy", box=(0.25, 0.25, 0.75, 1.0)),)
         )
     )
+    conditioners: tuple[Conditioner, ...] = ()
 
 
 Check = Callable[[Plugin, Case], None]
@@ -200,9 +203,9 @@ CHECKS: tuple[Check, ...] = (
 
 
 def _draw(plugin: Plugin | None, case: Case, **options: Any) -> Result:
-    plugins: dict[str, Any] = {"conditioners": (), "guidance": ()}
+    plugins: dict[str, Any] = {"conditioners": case.conditioners, "guidance": ()}
     if plugin is not None:
-        plugins["conditioners" if plugin.kind == "conditioner" else "guidance"] = (plugin,)
+        plugins["conditioners" if plugin.kind == "conditioner" else "guidance"] += (plugin,)
     return case.pipeline().generate(case.scene, **plugins, **{"steps": STEPS, "seeds": (0,), **options})
 
 

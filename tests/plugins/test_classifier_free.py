@@ -44,7 +44,8 @@ def test_rescale_restores_the_standard_deviation() -> None:
     before = LinearForm.of(FULL)
     predictions = Predictions({FULL: text, Branch(prompt=""): null})
     guided = predictions.sum(strategy.rewrite(before, step()))
-    rescaled = strategy.combine(guided, before, predictions, step())
+    (read,) = strategy.reads(before, step())
+    rescaled = strategy.combine(guided, [predictions.sum(read)], step())
     assert torch.allclose(rescaled.std(dim=(1, 2, 3)), text.std(dim=(1, 2, 3)), rtol=1e-5)
 
 
