@@ -22,6 +22,9 @@ def descend(
 ) -> Float[Tensor, "s c h w"]:
     """Move the latents of every sample down the gradient of its own loss.
 
+    The gradient is taken, and the step is made, at the scale at which the UNet reads the latents, so that a step size
+    means the same under every scheduler.
+
     Args:
         energy: gives the loss, the step size and the refinement.
         latents: before the scheduler's scaling.
@@ -36,31 +39,33 @@ def descend(
     """
     size = energy.step_size(step)
     refinement = energy.refinement(step)
+    inputs = latents * scale
+    loss, gradient = _gradient(energy, inputs, timestep, evaluator, paths, step)
     if refinement is not None:
+        above: Bool[Tensor, " s"] = loss > refinement.target
         for _ in range(refinement.updates):
-            loss, gradient = _gradient(energy, latents, scale, timestep, evaluator, paths, step)
-            above: Bool[Tensor, " s"] = loss > refinement.target
             if not bool(above.any()):
                 break
-            latents = torch.where(above.view(-1, 1, 1, 1), latents - size * gradient, latents)
-    _, gradient = _gradient(energy, latents, scale, timestep, evaluator, paths, step)
-    return latents - size * gradient
+            inputs = torch.where(above.view(-1, 1, 1, 1), inputs - size * gradient, inputs)
+            # as in the released code, a sample stops one update after the one that reached the target
+            above = above & (loss > refinement.target)
+            loss, gradient = _gradient(energy, inputs, timestep, evaluator, paths, step)
+    return (inputs - size * gradient) / scale
 
 
 def _gradient(
     energy: Energy,
-    latents: Tensor,
-    scale: Tensor,
+    inputs: Tensor,
     timestep: Tensor,
     evaluator: Evaluator,
     paths: frozenset[str],
     step: Step,
 ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s c h w"]]:
     with torch.enable_grad():
-        moved = latents.detach().requires_grad_(True)
-        maps = evaluator.maps(moved * scale, timestep, step.full, paths)
+        moved = inputs.detach().requires_grad_(True)
+        maps = evaluator.maps(moved, timestep, step.full, paths)
         loss = guarded(energy.name, f"loss at step {step.index}", lambda: energy.loss(maps, step))
-        if loss.shape != (len(latents),) or not bool(torch.isfinite(loss).all()):
+        if loss.shape != (len(inputs),) or not bool(torch.isfinite(loss).all()):
             raise PluginError(energy.name, f"loss at step {step.index}", "is not one finite number a sample")
         # samples do not meet in the UNet, so the gradient of the sum is every sample's own
         (gradient,) = torch.autograd.grad(loss.sum(), moved)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -61,11 +61,17 @@ class AttentionMaps:
         by_site: (samples, heads, positions, tokens) for every recorded layer.
         texts: the tokens that each sample's branch read.
         scenes: each sample's scene.
+        regions: for each sample, where the subject of a number should be.
     """
 
     by_site: dict[Site, Float[Tensor, "s heads n t"]]
     texts: Sequence[PromptTokens]
     scenes: Sequence[Scene]
+    regions: Sequence[Callable[[int], Float[Tensor, "_h _w"] | None]] = ()
+
+    def region(self, sample: int, number: int) -> Float[Tensor, "_h _w"] | None:
+        """Where the scene wants a subject, at the picture's size: its mask, else its box, else None."""
+        return self.regions[sample](number)
 
     @property
     def grids(self) -> list[Grid]:
