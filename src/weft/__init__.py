@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from .core.records import record
     from .core.result import Result
     from .core.scene import Scene, Subject
+    from .plugins.attend_and_excite import AttendAndExcite
     from .plugins.classifier_free import ClassifierFree
+    from .plugins.layout import Layout
 
 __all__ = [
+    "AttendAndExcite",
     "ClassifierFree",
     "Conditioner",
     "Guidance",
+    "Layout",
     "Pipeline",
     "PluginError",
     "Result",
@@ -38,9 +42,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "AttendAndExcite": "weft.plugins.attend_and_excite",
     "ClassifierFree": "weft.plugins.classifier_free",
     "Conditioner": "weft.core.conditioner",
     "Guidance": "weft.core.guidance",
+    "Layout": "weft.plugins.layout",
     "Pipeline": "weft.core.pipeline",
     "PluginError": "weft.core.errors",
     "Result": "weft.core.result",

@@ -1,0 +1,136 @@
+"""Attend-and-Excite (Chefer et al. 2023, arXiv 2301.13826): no subject of the prompt may go unattended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ..core.errors import UserError
+from ..core.guidance import Energy, Refinement, Step
+from ..core.hookspecs import hookimpl
+from ..core.plugin import Plugin
+from ..core.records import record
+from ..core.scene import Scene, locate
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from ..core.conditioner import Conditioner
+    from ..core.maps import AttentionMaps
+    from ..core.text import PromptTokens
+
+# the released code sharpens the maps so before it compares the tokens of a position
+SHARPNESS = 100.0
+
+
+@record
+class AttendAndExcite(Energy):
+    """Moves the latents until every subject of the prompt is attended to somewhere.
+
+    The loss of a sample is the largest, over its subjects, of 1 - the maximum of the subject's smoothed map (section
+    3.2, equations 1 and 2). At single-token subjects all numbers are those of the released code, which differs from the
+    paper in the kernel and in the schedule of the step size.
+
+    Args:
+        scale: of the step size, which is scale * sqrt(1 - i / (2 (n - 1))) at step i of n.
+        phrases: what to attend to; the scene's subjects by default.
+        words: "together" lets the words of a longer phrase share a position (their probabilities are added up);
+            "each" makes every token of it a subject of its own.
+        steps: how many steps are altered, from the first on.
+        thresholds: by step, the attention that every subject has to reach there before the run goes on.
+        updates: at most so many, for a threshold.
+        smoothing: "original" is the released kernel exp(-(x / 2 sigma)^2), "gaussian" the textbook's
+            exp(-x^2 / 2 sigma^2), both of 3 x 3 positions.
+        sigma: in positions of the map.
+    """
+
+    name: ClassVar[str] = "attend_and_excite"
+    neutral: ClassVar[Mapping[str, Any]] = {"scale": 0.0}
+
+    scale: Annotated[float, Field(ge=0, description="step size; 0 is off")] = 20.0
+    phrases: Annotated[tuple[str, ...], Field(description="phrases instead of the scene's subjects")] = ()
+    words: Annotated[
+        Literal["together", "each"], Field(description="how a phrase of several words counts")
+    ] = "together"
+    steps: Annotated[int, Field(ge=0, description="steps that are altered")] = 25
+    thresholds: Mapping[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=lambda: {0: 0.05, 10: 0.5, 20: 0.8}, description="attention to reach, by step"
+    )
+    updates: Annotated[int, Field(ge=0, description="refinement updates at a threshold")] = 20
+    smoothing: Annotated[Literal["original", "gaussian", "none"], Field(description="kernel of the maps")] = (
+        "original"
+    )
+    sigma: Annotated[float, Field(gt=0, description="width of the kernel, in positions")] = 0.5
+
+    def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
+        for scene in scenes:
+            if not self.phrases and not scene.subjects:
+                raise UserError(
+                    f"attend_and_excite, scene '{scene.prompt}'",
+                    "a subject",
+                    "none",
+                    "Name subjects in the scene, or set the field 'phrases'.",
+                )
+            for phrase in self.phrases:
+                locate(scene.prompt, phrase)
+
+    def applies(self, step: Step) -> bool:
+        return self.scale != 0.0 and step.index < self.steps
+
+    def step_size(self, step: Step) -> float:
+        return self.scale * sqrt(1.0 - 0.5 * step.index / max(step.total - 1, 1))
+
+    def refinement(self, step: Step) -> Refinement | None:
+        if step.index not in self.thresholds:
+            return None
+        return Refinement(1.0 - self.thresholds[step.index], self.updates)
+
+    def loss(self, maps: AttentionMaps, step: Step) -> Float[Tensor, " s"]:
+        import torch
+
+        mean = maps.mean(maps.grids[0])
+        mean = mean.to(torch.promote_types(mean.dtype, torch.float32))
+        # the start token draws most of every position's attention, and would win the softmax everywhere
+        attention = (SHARPNESS * mean[..., 1:-1]).softmax(dim=-1)
+        losses = []
+        for sample, scene, text in zip(attention, maps.scenes, maps.texts, strict=True):
+            groups = self._groups(scene, text)
+            subjects = torch.stack(
+                [sample[..., [i - 1 for i in group]].sum(dim=-1) for group in groups]
+            )  # k h w
+            losses.append((1.0 - self._smoothed(subjects).amax(dim=(1, 2))).relu().amax())
+        return torch.stack(losses)
+
+    def _groups(self, scene: Scene, text: PromptTokens) -> list[tuple[int, ...]]:
+        """Token positions that count as one, for every subject."""
+        if self.phrases:
+            found = [text.find(phrase) for phrase in self.phrases]
+        else:
+            found = [text.positions(subject) for subject in scene.subjects]
+        phrases = [positions for positions in found if positions]
+        if self.words == "together":
+            return phrases
+        return [(position,) for positions in phrases for position in positions]
+
+    def _smoothed(self, maps: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
+        import torch
+        from torch.nn import functional as F
+
+        if self.smoothing == "none":
+            return maps
+        width = 4.0 * self.sigma**2 if self.smoothing == "original" else 2.0 * self.sigma**2
+        offsets = torch.tensor([-1.0, 0.0, 1.0], dtype=maps.dtype, device=maps.device)
+        line = (-(offsets**2) / width).exp()
+        kernel = torch.outer(line, line) / line.sum() ** 2
+        # a map of one row has nothing to reflect
+        mode = "reflect" if min(maps.shape[1:]) > 1 else "replicate"
+        return F.conv2d(F.pad(maps[:, None], (1, 1, 1, 1), mode=mode), kernel[None, None])[:, 0]
+
+
+@hookimpl
+def weft_plugins() -> Sequence[type[Plugin]]:
+    return [AttendAndExcite]

@@ -1,0 +1,250 @@
+"""attend_and_excite: equality with diffusers' deprecated pipeline, batches, what it costs, and the plugin contract."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
+    pipeline_stable_diffusion_attend_and_excite as peer,
+)
+
+import weft
+from weft.core.branches import Branch
+from weft.core.guidance import Step
+from weft.core.load import load
+from weft.core.maps import AttentionMaps, Site
+from weft.testing import parametrize_with_checks, random_model, random_pipeline
+
+PROMPT = "a toy and a red star on grass"
+SCENE = weft.Scene(PROMPT, [weft.Subject("toy"), weft.Subject("star")])
+POSITIONS = [2, 6]
+FIRST = Step(0, 10, 999.0, Branch())
+
+
+@parametrize_with_checks(
+    [
+        weft.AttendAndExcite(scale=100.0, thresholds={}),
+        weft.AttendAndExcite(
+            100.0, ("toy", "grass"), thresholds={1: 0.9}, updates=2, smoothing="none", steps=2
+        ),
+    ]
+)
+def test_contract(plugin, check) -> None:
+    check(plugin)
+
+
+@pytest.fixture(scope="module")
+def random_folder(tmp_path_factory):
+    return random_model(tmp_path_factory.mktemp("model"))
+
+
+class Losses(logging.Handler):
+    """The peer's refinement, as it logs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tries = self.exceeded = 0
+
+    def emit(self, entry: logging.LogRecord) -> None:
+        self.tries += "Try" in entry.getMessage()
+        self.exceeded += "Exceeded" in entry.getMessage()
+
+
+def compare(folder, side: int, settings: dict[str, Any]) -> tuple[float, float, Losses]:
+    """Largest difference to the peer; what the strategy changes; how the peer refined."""
+    theirs = peer.StableDiffusionAttendAndExcitePipeline.from_pretrained(folder, safety_checker=None)
+    theirs.set_progress_bar_config(disable=True)
+    theirs.scheduler = DDIMScheduler.from_config(theirs.scheduler.config)
+    ours = load(folder, device="cpu")
+    grid = int(ours.generate(SCENE, steps=1, height=side, width=side).attention("toy").shape[0])
+    losses, level = Losses(), peer.logger.level
+    peer.logger.addHandler(losses)
+    peer.logger.setLevel(logging.INFO)
+    try:
+        expected = theirs(
+            PROMPT,
+            token_indices=POSITIONS,
+            num_inference_steps=8,
+            guidance_scale=7.5,
+            height=side,
+            width=side,
+            generator=torch.Generator().manual_seed(5),
+            max_iter_to_alter=settings["steps"],
+            thresholds=settings["thresholds"],
+            scale_factor=settings["scale"],
+            attn_res=(grid, grid),
+            output_type="latent",
+        ).images
+    finally:
+        peer.logger.removeHandler(losses)
+        peer.logger.setLevel(level)
+    excited = [weft.AttendAndExcite(**settings), weft.ClassifierFree(7.5)]
+    options = {"steps": 8, "seeds": [5], "height": side, "width": side}
+    found = ours.generate(SCENE, guidance=excited, **options).latents
+    plain = ours.generate(SCENE, guidance=excited[1:], **options).latents
+    return float((found - expected).abs().max()), float((found - plain).abs().max()), losses
+
+
+# the second set reaches its first threshold and gives up on its second
+@pytest.mark.parametrize("thresholds", [{}, {0: 0.02, 3: 0.5}])
+def test_equals_diffusers_on_random_weights(random_folder, thresholds) -> None:
+    error, effect, losses = compare(
+        random_folder, 32, {"scale": 2e4, "steps": 5, "thresholds": thresholds, "updates": 20}
+    )
+    assert effect > 1.0
+    assert error <= 1e-4
+    assert (losses.tries > 20, losses.exceeded) == ((True, 1) if thresholds else (False, 0))
+
+
+def test_equals_diffusers_on_tiny() -> None:
+    settings = {"scale": 1.0, "steps": 5, "thresholds": {0: 0.99, 2: 0.999}, "updates": 20}
+    error, effect, losses = compare(weft.load("tiny").folder, 64, settings)
+    assert effect > 0.1
+    assert error <= 1e-4
+    assert losses.tries > 0
+
+
+def maps(probabilities: torch.Tensor, scene: weft.Scene = SCENE) -> AttentionMaps:
+    """Maps of one layer of 4 x 4 positions; one sample for each of the first axis."""
+    samples = len(probabilities)
+    text = random_pipeline().text.tokens(scene.prompt)
+    return AttentionMaps({Site("block", (4, 4)): probabilities}, [text] * samples, [scene] * samples)
+
+
+def noise(samples: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(samples, 3, 16, 77, generator=generator, dtype=torch.float64).softmax(dim=-1)
+
+
+def test_loss_is_the_released_codes() -> None:
+    given = noise()
+    found = weft.AttendAndExcite().loss(maps(given), FIRST)
+    for sample, loss in zip(given, found, strict=True):
+        mean = sample.mean(dim=0).reshape(4, 4, 77)
+        most = peer.StableDiffusionAttendAndExcitePipeline._compute_max_attention_per_index(mean, POSITIONS)
+        assert float(loss) == pytest.approx(float(1.0 - min(most)), abs=1e-7)
+
+
+def test_step_size_follows_the_released_schedule() -> None:
+    strategy = weft.AttendAndExcite(scale=20.0)
+    sizes = [strategy.step_size(Step(i, 50, 0.0, Branch())) for i in (0, 24, 49)]
+    assert sizes == pytest.approx([20.0, 20.0 * math.sqrt(1 - 0.5 * 24 / 49), 20.0 * math.sqrt(0.5)])
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "expected"), [("original", 0.3319), ("gaussian", 0.6193), ("none", 1.0)]
+)
+def test_kernels(smoothing: str, expected: float) -> None:
+    spike = torch.zeros(1, 5, 5)
+    spike[0, 2, 2] = 1.0
+    smoothed = weft.AttendAndExcite(smoothing=smoothing)._smoothed(spike)
+    assert float(smoothed[0, 2, 2]) == pytest.approx(expected, abs=1e-4)
+    assert float(smoothed.sum()) == pytest.approx(1.0)
+    assert weft.AttendAndExcite(smoothing=smoothing)._smoothed(spike[:, 2:3]).shape == (1, 1, 5)
+
+
+def test_words_of_a_phrase_together_or_each() -> None:
+    given = maps(noise(), weft.Scene(PROMPT, [weft.Subject("red star")]))
+    words = [
+        weft.AttendAndExcite(phrases=(word,), smoothing="none").loss(given, FIRST) for word in ("red", "star")
+    ]
+    together = weft.AttendAndExcite(smoothing="none").loss(given, FIRST)
+    each = weft.AttendAndExcite(words="each", smoothing="none").loss(given, FIRST)
+    assert torch.equal(each, torch.maximum(*words))
+    assert (together < torch.minimum(*words)).all()
+
+
+def test_the_gradient_flows_to_every_sample_alone() -> None:
+    given = noise().requires_grad_(True)
+    loss = weft.AttendAndExcite().loss(maps(given), FIRST)
+    (gradient,) = torch.autograd.grad(loss[0], given)
+    assert gradient[0].abs().max() > 0
+    assert gradient[1].abs().max() == 0
+
+
+def draw(**options: Any) -> weft.Result:
+    strategy = weft.AttendAndExcite(2e4, thresholds={0: 0.03, 2: 0.03}, steps=3, updates=4)
+    guidance = [strategy, weft.ClassifierFree(7.5)]
+    return random_pipeline().generate(SCENE, **{"guidance": guidance, "steps": 5, **options})
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "euler"])
+def test_a_sample_of_a_batch_equals_its_single_run(scheduler: str) -> None:
+    options = {"height": 48, "width": 32, "scheduler": scheduler}
+    together = draw(seeds=[0, 1, 2, 3], **options)
+    plain = draw(seeds=[0, 1, 2, 3], guidance=["classifier_free"], **options)
+    assert float((together.latents - plain.latents).abs().amax(dim=(1, 2, 3)).min()) > 1e-2
+    for number in range(4):
+        alone = draw(seeds=[number], **options).latents[0]
+        assert torch.allclose(alone, together.latents[number], atol=1e-3, rtol=1e-4)
+
+
+def test_altering_lowers_the_loss_and_then_costs_nothing() -> None:
+    """Counts the UNet's calls, and which of them ran to the end."""
+    unet, calls = random_pipeline().unet, {"begun": 0, "ended": 0, "gradient": 0}
+
+    def begin(module, inputs, output) -> None:
+        calls["begun"] += 1
+        calls["gradient"] += torch.is_grad_enabled()
+
+    def end(module, inputs, output) -> None:
+        calls["ended"] += 1
+
+    hooks = [unet.conv_in.register_forward_hook(begin), unet.conv_out.register_forward_hook(end)]
+    try:
+        draw(guidance=[weft.AttendAndExcite(20.0, thresholds={}, steps=2), weft.ClassifierFree(7.5)])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert calls == {"begun": 2 + 5, "ended": 5, "gradient": 2}
+
+
+def test_a_step_means_the_same_at_every_scale_of_the_latents() -> None:
+    """Euler's latents are larger than what the UNet reads; the move that it sees is the same."""
+    from weft.core.energy import descend
+    from weft.core.evaluate import Evaluator, PreparedScene
+    from weft.core.unet import UNetWalk
+
+    pipe = random_pipeline()
+    evaluator = Evaluator(UNetWalk(pipe.unet), [PreparedScene(SCENE, pipe.host((32, 32)), {})])
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    paths = pipe._map_paths((8, 8))
+    step, timestep = Step(0, 5, 900.0, Branch()), torch.tensor(900)
+    moved = [
+        descend(weft.AttendAndExcite(2e4), latents / k, torch.tensor(k), timestep, evaluator, paths, step) * k
+        for k in (1.0, 0.125)
+    ]
+    assert (moved[0] - latents).abs().max() > 0.1
+    assert torch.allclose(moved[0], moved[1], atol=1e-5)
+
+
+def test_nothing_to_attend_to_is_refused() -> None:
+    bare = weft.Scene(PROMPT)
+    with pytest.raises(weft.UserError, match=r"attend_and_excite.*a subject.*'phrases'"):
+        random_pipeline().generate(bare, guidance=["attend_and_excite"], steps=1)
+    with pytest.raises(weft.UserError, match="'boat'"):
+        random_pipeline().generate(bare, guidance=[weft.AttendAndExcite(phrases=("boat",))], steps=1)
+    with pytest.raises(weft.UserError, match="thresholds"):
+        weft.AttendAndExcite(thresholds={0: 1.5})
+
+
+def test_phrases_stand_in_for_subjects() -> None:
+    by_phrase = dataclasses.replace(weft.AttendAndExcite(2e4, thresholds={}), phrases=("toy", "star"))
+    bare = random_pipeline().generate(weft.Scene(PROMPT), guidance=[by_phrase], steps=2).latents
+    named = (
+        random_pipeline()
+        .generate(SCENE, guidance=[dataclasses.replace(by_phrase, phrases=())], steps=2)
+        .latents
+    )
+    assert torch.equal(bare, named)
+
+
+def test_maps_of_a_large_picture_are_not_those_of_the_middle_block_alone() -> None:
+    paths = random_pipeline()._map_paths((64, 64))
+    assert {path.split(".")[0] for path in paths} == {"down_blocks", "up_blocks"}
