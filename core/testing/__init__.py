@@ -1,6 +1,15 @@
 """What every plugin must keep to, as checks that its own test file runs."""
 
 from .checks import CHECKS, Case, parametrize_with_checks
+from .conditioner import SecondPrompt
 from .model import random_model, random_pipeline, random_unet
 
-__all__ = ["CHECKS", "Case", "parametrize_with_checks", "random_model", "random_pipeline", "random_unet"]
+__all__ = [
+    "CHECKS",
+    "Case",
+    "SecondPrompt",
+    "parametrize_with_checks",
+    "random_model",
+    "random_pipeline",
+    "random_unet",
+]

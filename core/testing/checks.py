@@ -162,7 +162,7 @@ def check_unknown_parameters_are_refused(plugin: Plugin, case: Case) -> None:
     """A parameter that does not exist is a `UserError` that names it, and parameters are frozen."""
     refusal = ""
     try:
-        type(plugin)(no_such_parameter=1)  # type: ignore[call-arg]
+        dataclasses.replace(plugin, no_such_parameter=1)  # type: ignore[call-arg]
     except UserError as error:
         refusal = str(error)
     assert "no_such_parameter" in refusal, "an unknown parameter was accepted, or the error does not name it"

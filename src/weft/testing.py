@@ -1,5 +1,19 @@
 """Checks for plugin authors; see `parametrize_with_checks`."""
 
-from .core.testing import Case, parametrize_with_checks, random_model, random_pipeline, random_unet
+from .core.testing import (
+    Case,
+    SecondPrompt,
+    parametrize_with_checks,
+    random_model,
+    random_pipeline,
+    random_unet,
+)
 
-__all__ = ["Case", "parametrize_with_checks", "random_model", "random_pipeline", "random_unet"]
+__all__ = [
+    "Case",
+    "SecondPrompt",
+    "parametrize_with_checks",
+    "random_model",
+    "random_pipeline",
+    "random_unet",
+]
