@@ -21,13 +21,23 @@ if TYPE_CHECKING:
     from .core.scene import Scene, Subject
     from .plugins.attend_and_excite import AttendAndExcite
     from .plugins.classifier_free import ClassifierFree
+    from .plugins.composable import Composable
+    from .plugins.delayed import Delayed
+    from .plugins.diffusers_guider import DiffusersGuider
+    from .plugins.fusing import Fusing
+    from .plugins.instruct import Instruct
     from .plugins.layout import Layout
 
 __all__ = [
     "AttendAndExcite",
     "ClassifierFree",
+    "Composable",
     "Conditioner",
+    "Delayed",
+    "DiffusersGuider",
+    "Fusing",
     "Guidance",
+    "Instruct",
     "Layout",
     "Pipeline",
     "PluginError",
@@ -44,8 +54,13 @@ __all__ = [
 _HOME = {
     "AttendAndExcite": "weft.plugins.attend_and_excite",
     "ClassifierFree": "weft.plugins.classifier_free",
+    "Composable": "weft.plugins.composable",
     "Conditioner": "weft.core.conditioner",
+    "Delayed": "weft.plugins.delayed",
+    "DiffusersGuider": "weft.plugins.diffusers_guider",
+    "Fusing": "weft.plugins.fusing",
     "Guidance": "weft.core.guidance",
+    "Instruct": "weft.plugins.instruct",
     "Layout": "weft.plugins.layout",
     "Pipeline": "weft.core.pipeline",
     "PluginError": "weft.core.errors",

@@ -155,7 +155,7 @@ WRONG = [
         "classifier_free",
         "classifer_free",
         "7:19",
-        "expected an installed guidance (classifier_free), found 'classifer_free'. Did you mean 'classifier_free'?",
+        "found 'classifer_free'. Did you mean 'classifier_free'?",
     ),
     (
         "[{type: classifier_free, scale: 5}]",
