@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +34,7 @@ from .unet import UNetWalk
 
 BATCH_SIZE = 8
 # maps are kept at the finest size with at most this many positions: 16 x 16 of SD1.5's 64 x 64 latents, and a half more
-# for pictures that are not square
+# for pictures that are not square; where there is none, at the coarsest: 24 x 24 of 96 x 96 latents
 MAP_POSITIONS = 384
 
 
@@ -175,13 +176,14 @@ class Pipeline:
         )
 
     def _map_paths(self, latent_size: Grid) -> frozenset[str]:
-        paths = cross_attention_paths(self.unet)
-        depth = {path: self._depth(path) for path in paths}
-        for level in sorted(set(depth.values())):
-            height, width = (-(-side // 2**level) for side in latent_size)
-            if height * width <= MAP_POSITIONS:
-                return frozenset(path for path in paths if depth[path] == level)
-        return frozenset(path for path in paths if depth[path] == max(depth.values()))
+        depth = {path: self._depth(path) for path in cross_attention_paths(self.unet)}
+        # the middle block alone is a single layer, too few to average
+        levels = sorted({level for path, level in depth.items() if not path.startswith("mid_block")})
+        for level in levels or [self._depth("mid_block.")]:
+            chosen = frozenset(path for path in depth if depth[path] == level)
+            if math.prod(-(-side // 2**level) for side in latent_size) <= MAP_POSITIONS:
+                break
+        return chosen
 
     def _depth(self, path: str) -> int:
         """How many times the feature map at this block has been halved."""
