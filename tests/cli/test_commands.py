@@ -157,8 +157,10 @@ def test_ctrl_c_ends_with_130_and_keeps_finished_pictures(folder: Path) -> None:
         RUN.replace("seeds: [0, 1, 2]", f"seeds: {list(range(5000))}").replace("}", ", batch_size: 1}")
     )
     out = folder / "out"
+    # a shell that runs the tests in the background hands down an ignored SIGINT; a terminal does not
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from weft.cli import main; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", "from weft.cli import main; main()", "generate", "run.yaml", "-o", "out"],
+        [sys.executable, "-c", program, "generate", "run.yaml", "-o", "out"],
         cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
@@ -168,7 +170,10 @@ def test_ctrl_c_ends_with_130_and_keeps_finished_pictures(folder: Path) -> None:
         while len(list(out.glob("*.png"))) < 3 and time.monotonic() < deadline and running.poll() is None:
             time.sleep(0.05)
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=60)
+        try:
+            _, told = running.communicate(timeout=60)
+        finally:
+            running.kill()
     assert running.returncode == 130, told
     assert "of 5000 pictures are in out" in told
     assert "Traceback" not in told
