@@ -158,7 +158,8 @@ def test_ctrl_c_ends_with_130_and_keeps_finished_pictures(folder: Path) -> None:
     )
     out = folder / "out"
     # a shell that runs the tests in the background hands down an ignored SIGINT; a terminal does not
-    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from weft.cli import main; main()"
+    terminal = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{terminal}; from weft.cli import main; main()"
     with subprocess.Popen(
         [sys.executable, "-c", program, "generate", "run.yaml", "-o", "out"],
         cwd=folder,
