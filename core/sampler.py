@@ -155,18 +155,17 @@ def _checked(strategy: Guidance, place: str, form: LinearForm) -> LinearForm:
 def _combined(strategy: Guidance, guided: Tensor, values: Sequence[Tensor], step: Step) -> Tensor:
     place = f"combine at step {step.index}"
     combined = guarded(strategy.name, place, lambda: strategy.combine(guided, values, step))
-    if combined.shape != guided.shape:
-        raise PluginError(
-            strategy.name, place, f"expected shape {tuple(guided.shape)}, found {tuple(combined.shape)}"
-        )
-    return combined
+    return _shaped(strategy, place, combined, guided)
 
 
 def _edited(strategy: LatentEdit, latents: Tensor, step: Step) -> Tensor:
     place = f"edit at step {step.index}"
     edited = guarded(strategy.name, place, lambda: strategy.edit(latents, step))
-    if edited.shape != latents.shape:
-        raise PluginError(
-            strategy.name, place, f"expected shape {tuple(latents.shape)}, found {tuple(edited.shape)}"
-        )
-    return edited
+    return _shaped(strategy, place, edited, latents)
+
+
+def _shaped(strategy: Guidance, place: str, given: Tensor, like: Tensor) -> Tensor:
+    if given.shape != like.shape:
+        shapes = f"expected shape {tuple(like.shape)}, found {tuple(given.shape)}"
+        raise PluginError(strategy.name, place, shapes)
+    return given

@@ -27,7 +27,7 @@ class PromptTokens:
         text: the prompt.
         ids: token ids, with start, end and padding tokens.
         offsets: the character range of every token; (0, 0) for special tokens.
-        capacity: how many tokens the transformer reads.
+        truncated_at: the character from which the tokenizer cuts the prompt off; None when all of it fits.
     """
 
     text: str
