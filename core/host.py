@@ -15,6 +15,8 @@ from .images import open_mask
 from .safe import read_tensors
 from .scene import Subject
 from .text import TextEncoder
+from .vision import FOLDER as TOWER
+from .vision import ImageTower, load_tower
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,25 @@ class Host:
             None, :
         ]
         return inside.float()
+
+    def image_tower(self, weights: Path | None = None, architecture: str | None = None) -> ImageTower:
+        """The tower that reads reference pictures: the model's own, or that of a local open_clip checkpoint.
+
+        Args:
+            weights: a ``.safetensors`` file of open_clip; the model folder's own by default.
+            architecture: its name in open_clip; ``"ViT-L-14"``, Stable Diffusion 1.x's, by default.
+
+        Raises:
+            UserError: the model has no image tower and none is given, or the file does not hold one.
+        """
+        if weights is not None:
+            return load_tower(weights, architecture or "ViT-L-14", self.device, self.dtype)
+        own = None if self.folder is None else self.folder / TOWER
+        if own is None or not own.is_dir():
+            hint = "Name an open_clip checkpoint in the conditioner's field 'image_encoder'."
+            raise UserError("image tower", f"the folder '{TOWER}' in the model's folder", "none", hint)
+        files = own / "open_clip_model.safetensors", own / "open_clip_config.json"
+        return load_tower(*files, self.device, self.dtype)
 
     def weights(self, plugin: str) -> dict[str, Tensor]:
         """The tensors that the model ships for a plugin.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -24,6 +24,7 @@ from .host import Host
 from .images import to_images
 from .maps import Grid
 from .progress import Progress, bar
+from .recipe import Recipe, Reproducibility
 from .registry import registry
 from .result import Result, Sample
 from .sampler import MeanMaps, Trace, sample
@@ -85,6 +86,7 @@ class Pipeline:
         height: int | None = None,
         width: int | None = None,
         batch_size: int = BATCH_SIZE,
+        reproducibility: Reproducibility = "normal",
         attention: bool = True,
         progress: bool | Callable[[Progress], None] = False,
         on_batch: Callable[[Result], None] | None = None,
@@ -101,6 +103,8 @@ class Pipeline:
             height: in pixels, a multiple of the latent factor; the model's own by default.
             width: likewise.
             batch_size: images that are denoised together.
+            reproducibility: with ``exact``, every batch holds images of one scene and is filled up to ``batch_size``,
+                so that an image is the same bit for bit whatever is drawn beside it; fillers are drawn and dropped.
             attention: record the attention maps for `Result.attention`.
             progress: True for a bar, or a function that is called after every step.
             on_batch: called with every finished batch, so that its images can be kept when a later one fails.
@@ -122,19 +126,22 @@ class Pipeline:
             )
         prepared = [PreparedScene(one, host, named) for one in scenes]
         jobs = [(one, seed) for one in prepared for seed in seeds]
+        exact = reproducibility == "exact"
+        recipe = self._recipe(given, chain, scheduler, steps, host.size, batch_size, reproducibility)
         paths = self._map_paths(host.latent_size)
         make_scheduler(scheduler, self.scheduler)  # a wrong name is an error before the bar starts
         parts: list[Result] = []
 
         with bar(progress, len(jobs)) as report:
-            for start in range(0, len(jobs), batch_size):
-                batch = jobs[start : start + batch_size]
+            for start, count in _batches(len(scenes), len(seeds), batch_size, exact):
+                batch = jobs[start : start + count]
+                batch += batch[-1:] * (batch_size - count if exact else 0)
                 generators = [torch.Generator("cpu").manual_seed(seed) for _, seed in batch]
                 maps = MeanMaps(paths) if attention else None
                 trace: list[Trace] = []
 
                 def on_step(
-                    done: Trace, start: int = start, size: int = len(batch), trace: list[Trace] = trace
+                    done: Trace, start: int = start, size: int = count, trace: list[Trace] = trace
                 ) -> None:
                     trace.append(done)
                     report(Progress(start, size, len(jobs), done.step.index + 1, done.step.total))
@@ -152,11 +159,12 @@ class Pipeline:
                     on_step=on_step,
                 )
                 part = Result(
-                    images=self.decode(latents),
-                    latents=latents,
-                    samples=tuple(Sample(one.scene, seed, one.tokens(None)) for one, seed in batch),
-                    maps=tuple(maps.mean) if maps is not None and maps.mean is not None else None,
+                    images=self.decode(latents)[:count],
+                    latents=latents[:count],
+                    samples=tuple(Sample(one.scene, seed, one.tokens(None)) for one, seed in batch[:count]),
+                    maps=tuple(maps.mean[:count]) if maps is not None and maps.mean is not None else None,
                     trace=tuple(trace),
+                    recipe=recipe,
                 )
                 if on_batch is not None:
                     on_batch(part)
@@ -168,6 +176,38 @@ class Pipeline:
         """Pictures of latents."""
         scaled = (latents / self.vae.config["scaling_factor"]).to(self.vae.dtype)
         return to_images(self.vae.decode(scaled, return_dict=False)[0] / 2 + 0.5)
+
+    def _recipe(
+        self,
+        conditioners: Sequence[Conditioner],
+        guidance: Sequence[Guidance],
+        scheduler: str,
+        steps: int,
+        size: tuple[int, int],
+        batch_size: int,
+        reproducibility: Reproducibility,
+    ) -> Recipe:
+        if reproducibility not in get_args(Reproducibility):
+            raise UserError("field 'reproducibility'", "'normal' or 'exact'", repr(reproducibility))
+        device = self.unet.device
+        on_gpu = device.type == "cuda"
+        return Recipe(
+            model=self.name,
+            folder=self.folder,
+            conditioners=tuple(conditioners),
+            guidance=tuple(guidance),
+            scheduler=scheduler,
+            steps=steps,
+            size=size,
+            batch_size=batch_size,
+            reproducibility=reproducibility,
+            device=str(device),
+            hardware=torch.cuda.get_device_name(device)
+            if on_gpu
+            else torch.backends.cpu.get_cpu_capability(),
+            dtype=str(self.unet.dtype).removeprefix("torch."),
+            threads=torch.get_num_threads(),
+        )
 
     def _noise(self, generators: Sequence[torch.Generator], host: Host) -> Float[Tensor, "s c h w"]:
         shape = (1, int(self.vae.config["latent_channels"]), *host.latent_size)
@@ -218,6 +258,14 @@ class Pipeline:
         if not scenes or not seeds:
             raise UserError("field 'seeds'" if scenes else "scene", "at least one", "none")
         return size
+
+
+def _batches(scenes: int, seeds: int, size: int, exact: bool) -> Iterator[tuple[int, int]]:
+    """(first job, number of jobs) of every batch; one of different scenes would round by its neighbours' shapes."""
+    runs = [(first, seeds) for first in range(0, scenes * seeds, seeds)] if exact else [(0, scenes * seeds)]
+    for first, jobs in runs:
+        for start in range(0, jobs, size):
+            yield first + start, min(size, jobs - start)
 
 
 def _resolved(item: Any, kind: str, base: type[Any]) -> Any:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from .errors import UserError
 from .files import make_folder, write_image
+from .recipe import Recipe
 from .sampler import Trace
 from .scene import Scene
 from .text import PromptTokens
@@ -43,6 +44,7 @@ class Result:
         samples: every image's scene and seed.
         maps: every image's mean cross-attention over layers, heads and steps; None where it was not recorded.
         trace: every step of every batch: the branches that were evaluated, and their coefficients.
+        recipe: what they were made with.
     """
 
     images: list[Image.Image]
@@ -50,6 +52,7 @@ class Result:
     samples: tuple[Sample, ...]
     maps: tuple[Float[Tensor, "_h _w t"], ...] | None
     trace: tuple[Trace, ...]
+    recipe: Recipe
 
     def __len__(self) -> int:
         return len(self.images)
@@ -111,7 +114,7 @@ class Result:
 
     @staticmethod
     def merge(parts: Sequence[Result]) -> Result:
-        """One result of several, in order."""
+        """One result of several parts of one generation, in order."""
         maps = [part.maps for part in parts]
         recorded = None if any(m is None for m in maps) else tuple(m for ms in maps if ms for m in ms)
         return Result(
@@ -120,6 +123,7 @@ class Result:
             samples=tuple(sample for part in parts for sample in part.samples),
             maps=recorded,
             trace=tuple(trace for part in parts for trace in part.trace),
+            recipe=parts[0].recipe,
         )
 
 

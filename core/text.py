@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .errors import UserError
@@ -88,28 +87,36 @@ class TextEncoder:
             log.warning("the prompt is longer than %d tokens; '%s' is cut off", length, prompt[cut:].strip())
         return PromptTokens(prompt, tuple(padded["input_ids"]), offsets, cut)
 
-    @torch.no_grad()
     def encode(
         self, tokens: PromptTokens, embeddings: Sequence[TokenEmbeddings] = ()
     ) -> Float[Tensor, "t d"]:
         """Text states of one prompt, with token embeddings replaced before the position embedding is added."""
-        device = next(self.model.parameters()).device
-        ids = torch.tensor([tokens.ids], device=device)
-        with _replaced(self.model.get_input_embeddings(), embeddings):  # type: ignore[operator]
+
+        def write(table: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+            for entry in embeddings:
+                table = entry.write(table)
+            return table
+
+        with torch.no_grad():
+            ids = torch.tensor([tokens.ids], device=self.device)
+            return self.states(ids, write if embeddings else None)[0]
+
+    def states(
+        self,
+        ids: Int[Tensor, "b t"],
+        edit: Callable[[Float[Tensor, "b t d"]], Float[Tensor, "b t d"]] | None = None,
+    ) -> Float[Tensor, "b t d"]:
+        """Text states of token ids; ``edit`` changes the token embeddings first. Gradients reach what it writes."""
+        table: nn.Module = self.model.get_input_embeddings()  # type: ignore[operator]
+        handle = None if edit is None else table.register_forward_hook(lambda *call: edit(call[-1]))
+        try:
             states: Tensor = self.model(ids)[0]
-        return states[0]
+        finally:
+            if handle is not None:
+                handle.remove()
+        return states
 
-
-@contextmanager
-def _replaced(table: nn.Module, embeddings: Sequence[TokenEmbeddings]) -> Iterator[None]:
-    def write(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        for entry in embeddings:
-            output = entry.write(output)
-        return output
-
-    handle = table.register_forward_hook(write) if embeddings else None
-    try:
-        yield
-    finally:
-        if handle is not None:
-            handle.remove()
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(self.model.parameters()).device
+        return device

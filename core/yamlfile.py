@@ -54,14 +54,17 @@ class Problem(UserError):
         self, file: str, line: int, column: int, source: str, expected: str, found: str, hint: str = ""
     ) -> None:
         super().__init__(f"{file}:{line}:{column}" if line else file, expected, found, hint)
-        self.line, self.column, self.source = line, column, source
+        self.file, self.line, self.column, self.source = file, line, column, source
 
 
 class FileErrors(UserError):
-    """Every mistake that was found in a file, in the order of its lines."""
+    """Every mistake that was found in a file, in the order of its lines; those of other files that it names follow."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+        files = list(dict.fromkeys(problem.file for problem in problems))
+        self.problems = tuple(
+            sorted(problems, key=lambda one: (files.index(one.file), one.line, one.column))
+        )
         first = self.problems[0]
         super().__init__(first.place, first.expected, first.found, first.hint)
 
@@ -71,7 +74,7 @@ class FileErrors(UserError):
 
 @dataclass
 class Document:
-    """A file's values and their places.
+    """A file's values and their places; also one line of a file, or a value of the command line.
 
     Args:
         name: the file's name, as the user gave it.
@@ -79,11 +82,15 @@ class Document:
         data: None, bool, int, float, str, list and dict (with str keys) only.
         values: (line, column) of each value, by its keys.
         names: (line, column) of each key of a mapping, by its keys.
+        above: how many lines of the file come before the first of ``lines``.
+        inline: a value of the command line, which has no lines: its name alone says where it is.
     """
 
     name: str
     lines: list[str]
     data: Any = None
+    above: int = 0
+    inline: bool = False
     values: dict[Keys, tuple[int, int]] = field(default_factory=dict)
     names: dict[Keys, tuple[int, int]] = field(default_factory=dict)
 
@@ -98,9 +105,11 @@ class Document:
 
     def at(self, mark: tuple[int, int], expected: str, found: str, hint: str = "") -> Problem:
         """A mistake at a line and column."""
+        if self.inline:
+            return Problem(self.name, 0, 0, "", expected, found, hint)
         line, column = mark
         source = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
-        return Problem(self.name, line, column, source, expected, found, hint)
+        return Problem(self.name, line + self.above, column, source, expected, found, hint)
 
 
 def read_yaml(path: str | Path) -> Document:
@@ -109,27 +118,35 @@ def read_yaml(path: str | Path) -> Document:
     Raises:
         FileErrors: it is missing, too large, no UTF-8, no YAML, or uses something that is refused.
     """
+    return parse_yaml(read_text(path), str(path))
+
+
+def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
+    """The text of a file in UTF-8 of at most ``limit`` bytes.
+
+    Raises:
+        FileErrors: it is missing, too large or no UTF-8.
+    """
     name = str(path)
     try:
         with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
+            raw = file.read(limit + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise _unreadable(Path(path), error) from None
-    if len(raw) > MAX_BYTES:
-        raise FileErrors([Problem(name, 0, 0, "", f"at most {MAX_BYTES:,} bytes", "more")])
+    if len(raw) > limit:
+        raise FileErrors([Problem(name, 0, 0, "", f"at most {limit:,} bytes", "more")])
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         column = error.start - raw.rfind(b"\n", 0, error.start)
         found = f"the byte 0x{raw[error.start]:02x}"
         raise FileErrors([Problem(name, line, column, "", "text in UTF-8", found)]) from None
-    return parse_yaml(text, name)
 
 
-def parse_yaml(text: str, name: str = "<text>") -> Document:
-    """Read one YAML document from a string; see `read_yaml`."""
-    document = Document(name, text.splitlines())
+def parse_yaml(text: str, name: str = "<text>", above: int = 0, inline: bool = False) -> Document:
+    """Read one YAML document from a string; see `read_yaml` and `Document`."""
+    document = Document(name, text.splitlines(), above=above, inline=inline)
     builder = _Builder(document)
     try:
         builder.read(yaml.parse(text, Loader=yaml.SafeLoader))
@@ -153,13 +170,12 @@ def parse_yaml(text: str, name: str = "<text>") -> Document:
     return document
 
 
-def _unreadable(path: Path, error: OSError) -> FileErrors:
+def _unreadable(path: Path, error: OSError | ValueError) -> FileErrors:
     hint = ""
     if isinstance(error, FileNotFoundError) and path.parent.is_dir():
         hint = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
-    return FileErrors(
-        [Problem(str(path), 0, 0, "", "a file that can be read", error.strerror or str(error), hint)]
-    )
+    found = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return FileErrors([Problem(str(path), 0, 0, "", "a file that can be read", found, hint)])
 
 
 def _place(mark: Any) -> tuple[int, int]:

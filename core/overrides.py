@@ -1,0 +1,59 @@
+"""Settings from the command line, ``--set path=value``: they are put over those of the file, and checked like them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .tree import Tree, split_path
+from .yamlfile import Document, FileErrors, Keys, Problem, parse_yaml
+
+FLAG = "--set"
+
+
+def apply_overrides(tree: Tree, overrides: Iterable[str]) -> list[Problem]:
+    """Put every ``path=value`` into its place, the last of one path last; gives what is wrong with them.
+
+    A setting that is swept in the file is swept no more once it is overridden.
+    """
+    problems = []
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        path = path.strip()
+        if not equals or not path:
+            problems.append(_problem(text, "path=value, as in sampler.steps=20", f"'{text}'"))
+            continue
+        try:
+            document = parse_yaml(value or "null", f"{FLAG} {path}={_short(value)}", inline=True)
+        except FileErrors as error:
+            problems += error.problems
+            continue
+        keys = _keys(path)
+        if keys[0] == "version":
+            problems.append(_problem(path, "a setting that can be overridden", "'version'"))
+        elif not tree.has(keys):
+            hint = "List items are counted from 0, as in guidance.0.scale."
+            problems.append(_problem(path, "the path of a setting", f"'{path}', which leads nowhere", hint))
+        else:
+            sweep = tree.data.get("sweep")
+            if isinstance(sweep, dict) and keys[0] != "sweep":
+                sweep.pop(path, None)
+            tree.put(keys, document.data, (_as_file(document, keys), keys))
+    return problems
+
+
+def _as_file(document: Document, keys: Keys) -> Document:
+    """The document of a value, as if the whole path were written in it; every place in it is the flag itself."""
+    return Document(document.name, document.lines, document.data, {(): (1, 1), keys: (1, 1)}, inline=True)
+
+
+def _keys(path: str) -> Keys:
+    # a swept setting's name is a path itself, and stays whole
+    return ("sweep", path.removeprefix("sweep.")) if path.startswith("sweep.") else split_path(path)
+
+
+def _problem(text: str, expected: str, found: str, hint: str = "") -> Problem:
+    return Problem(f"{FLAG} {_short(text)}", 0, 0, "", expected, found, hint)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

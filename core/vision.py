@@ -1,0 +1,110 @@
+"""Image towers: from reference pictures to features, with open_clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from jaxtyping import Float
+from open_clip.model import CLIP
+from PIL import Image
+from torch import Tensor, nn
+
+from .errors import UserError, did_you_mean
+from .safe import fill, read_config, read_tensors
+
+FOLDER = "open_clip"
+"""Where a model folder keeps its own image tower: ``open_clip_config.json`` and ``open_clip_model.safetensors``."""
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What an image tower sees in some pictures.
+
+    Args:
+        pooled: one vector a picture, in the space that pictures and captions share.
+        patches: one vector a patch, row by row, without the class token.
+    """
+
+    pooled: Float[Tensor, "n e"]
+    patches: Float[Tensor, "n p w"]
+
+
+class ImageTower:
+    """The frozen image tower of an open_clip model.
+
+    Args:
+        visual: open_clip's `VisionTransformer`, or another of its towers that can give tokens.
+        preprocess: open_clip's ``preprocess_cfg``.
+    """
+
+    def __init__(self, visual: nn.Module, preprocess: dict[str, Any]) -> None:
+        self._visual = visual.eval().requires_grad_(False)
+        self._visual.output_tokens = True  # type: ignore[assignment]
+        self._transform = open_clip.image_transform(visual.image_size, is_train=False, **preprocess)
+
+    @property
+    def width(self) -> int:
+        """Channels of the pooled features."""
+        return int(self._visual.output_dim)  # type: ignore[arg-type]
+
+    def pixels(self, images: Sequence[Image.Image]) -> Float[Tensor, "n 3 h w"]:
+        """Pictures of any size as the tower reads them."""
+        device = next(self._visual.parameters()).device
+        return torch.stack([self._transform(image) for image in images]).to(device)
+
+    @torch.no_grad()
+    def __call__(self, pixels: Float[Tensor, "n 3 h w"]) -> ImageFeatures:
+        """Features of preprocessed pictures."""
+        pooled, patches = self._visual(pixels.to(next(self._visual.parameters()).dtype))
+        return ImageFeatures(pooled, patches)
+
+
+@lru_cache(maxsize=2)
+def load_tower(weights: Path, config: str | Path, device: torch.device, dtype: torch.dtype) -> ImageTower:
+    """The image tower of a local open_clip checkpoint.
+
+    Args:
+        weights: a ``.safetensors`` file whose image tower's tensors begin with ``visual.``.
+        config: an ``open_clip_config.json``, or the name of an architecture that open_clip knows (``"ViT-L-14"``).
+        device: where it runs.
+        dtype: of its parameters.
+
+    Raises:
+        UserError: there is no such file or architecture, or its tensors do not fit.
+    """
+    model, preprocess = _described(config)
+    with torch.device("meta"):
+        visual: Any = CLIP(**model).visual
+    tensors = {
+        name.removeprefix("visual."): tensor
+        for name, tensor in read_tensors(weights).items()
+        if name.startswith("visual.")
+    }
+    fill(visual, tensors, f"image tower '{weights.name}'", dtype)
+    return ImageTower(visual.to(device), preprocess)
+
+
+def _described(config: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    if isinstance(config, Path):
+        described = read_config(config)
+        fields = described.get("model_cfg"), described.get("preprocess_cfg")
+        if not all(isinstance(field, dict) for field in fields):
+            raise UserError(
+                f"file '{config}'", "the objects 'model_cfg' and 'preprocess_cfg'", str(sorted(described))
+            )
+        model, preprocess = fields
+        known = ("mean", "std", "interpolation", "resize_mode")
+        return model, {name: preprocess[name] for name in known if name in preprocess}  # type: ignore[return-value, index, operator]
+    found = open_clip.get_model_config(config)
+    if found is None:
+        names = open_clip.list_models()
+        raise UserError(
+            "field 'architecture'", "an open_clip architecture", f"'{config}'", did_you_mean(config, names)
+        )
+    return found, {}
