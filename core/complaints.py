@@ -51,7 +51,7 @@ def complaints(
         elif kind == "missing" and isinstance(loc[-1], int):
             yield Complaint(keys, f"at least {loc[-1] + 1} values", f"{len(item['input'])}")
         elif kind == "missing":
-            yield Complaint(keys, f"'{loc[-1]}'", "no such setting")
+            yield Complaint((*keys, loc[-1]), f"'{loc[-1]}'", "no such setting")
         elif kind in ("unexpected_keyword_argument", "extra_forbidden"):
             known = _settings(section, keys[:-1])
             yield unknown(keys, str(loc[-1]), known if keys[:-1] else [*also, *known])
@@ -90,6 +90,8 @@ def written(value: Any) -> str:
 
 _OTHER_NAMES = {
     "batch": "It is called 'batch_size'.",
+    "metric": "It is called 'metrics' and is a list.",
+    "scene": "It is called 'scenes' and is a list.",
     "bbox": "It is called 'box'.",
     "boxes": "Each subject has a 'box' of its own.",
     "cfg": "It is written guidance: [{type: classifier_free, scale: 7.5}].",

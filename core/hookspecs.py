@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import pluggy
 
+from .metric import Metric
 from .plugin import ModelCard, Plugin
 
 GROUP = "weft"
@@ -33,3 +34,8 @@ def weft_plugins() -> Sequence[type[Plugin]] | None:
 @hookspec
 def weft_models() -> Mapping[str, ModelCard] | None:
     """Models by name. Called by the registry when a model is looked up or listed. None means none."""
+
+
+@hookspec
+def weft_metrics() -> Mapping[str, Metric] | None:
+    """What run files can have measured, by name. Called by the registry when a metric is looked up. None means none."""

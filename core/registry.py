@@ -1,4 +1,4 @@
-"""Finding plugins and models: entry points, loaded one by one, so that a broken one never stops the rest."""
+"""Finding plugins, models and metrics: entry points, loaded one by one, so that a broken one never stops the rest."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pluggy
 
 from . import hookspecs
 from .errors import PluginError, UserError, did_you_mean
+from .metric import Metric
 from .plugin import ModelCard, Plugin
 
 BUILT_IN = "weft"
@@ -20,7 +21,7 @@ BUILT_IN = "weft"
 
 @dataclass(frozen=True)
 class Found:
-    """One plugin or model card, and the distribution that brought it."""
+    """One plugin, model card or metric, and the distribution that brought it."""
 
     name: str
     distribution: str
@@ -54,6 +55,7 @@ class Registry:
         self._loaded: set[tuple[str, str]] = set()
         self._plugins: list[Found] = []
         self._models: list[Found] = []
+        self._metrics: list[Found] = []
         self._broken: list[Broken] = []
 
     def add(self, plugin: type[Plugin], distribution: str = "this process") -> type[Plugin]:
@@ -102,13 +104,16 @@ class Registry:
             PluginError: two distributions claim one name.
         """
         self._load(lambda point: True)
-        cards: dict[str, Found] = {}
-        for item in self._models:
-            if item.name in cards:
-                both = f"{cards[item.name].distribution} and by {item.distribution}"
-                raise PluginError(item.name, "registration", f"model claimed by {both}")
-            cards[item.name] = item
-        return {name: item.value for name, item in cards.items()}
+        return _unique(self._models, "model")
+
+    def metrics(self) -> dict[str, Metric]:
+        """Every metric that is installed; loads every entry point.
+
+        Raises:
+            PluginError: two distributions claim one name.
+        """
+        self._load(lambda point: True)
+        return _unique(self._metrics, "metric")
 
     def _load(self, wanted: Callable[[EntryPoint], bool]) -> None:
         for point in self._points:
@@ -129,7 +134,8 @@ class Registry:
         try:
             self._manager.check_pending()
             plugins = [_check(cls) for cls in _results(self._manager.hook.weft_plugins, label)]
-            models: list[Mapping[str, ModelCard]] = [_results(self._manager.hook.weft_models, label)]
+            models: Mapping[str, ModelCard] = _results(self._manager.hook.weft_models, label)
+            metrics: Mapping[str, Metric] = _results(self._manager.hook.weft_metrics, label)
         except BaseException:
             self._manager.unregister(name=label)
             raise
@@ -139,9 +145,8 @@ class Registry:
                 f"entry point '{point.name}' must carry the name of a plugin it registers ({names})"
             )
         self._plugins += [Found(cls.name, _distribution(point), cls) for cls in plugins]
-        self._models += [
-            Found(name, _distribution(point), card) for cards in models for name, card in cards.items()
-        ]
+        self._models += [Found(name, _distribution(point), card) for name, card in models.items()]
+        self._metrics += [Found(name, _distribution(point), metric) for name, metric in metrics.items()]
 
 
 @functools.cache
@@ -152,6 +157,16 @@ def registry() -> Registry:
 
 def _distribution(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else "unknown distribution"
+
+
+def _unique(found: Iterable[Found], kind: str) -> dict[str, Any]:
+    chosen: dict[str, Found] = {}
+    for item in found:
+        if item.name in chosen:
+            both = f"{chosen[item.name].distribution} and by {item.distribution}"
+            raise PluginError(item.name, "registration", f"{kind} claimed by {both}")
+        chosen[item.name] = item
+    return {name: item.value for name, item in chosen.items()}
 
 
 def _results(hook: Any, label: str) -> Any:

@@ -60,11 +60,13 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
         problems += wrong
         if not wrong:
             made = tree.copy()
-            for name, part in content.items():
+            for name in SCENE:
                 # a scene that is a bare text has no key 'prompt' of its own
-                at = place if isinstance(scene, str) else (*place, name)
-                made.put((name,), part, (document, at))
-            made.document, made.home = document, place
+                written_at = (document, place if isinstance(scene, str) else (*place, name))
+                if name in content:
+                    made.put((name,), content[name], written_at)
+                elif name not in made.data:
+                    made.credit((name,), written_at)
             trees.append((made, pictures))
     return trees, problems
 
@@ -145,15 +147,24 @@ def _parse_line(document: _Line) -> Any:
         raise FileErrors([document.at((1, 1), f"at most {MAX_DEPTH} levels", "more")]) from None
     except ValueError:  # an integer of thousands of digits
         raise FileErrors([document.at((1, 1), "numbers of at most 20 digits", "a longer one")]) from None
+    if _depth(data) > MAX_DEPTH:
+        raise FileErrors([document.at((1, 1), f"at most {MAX_DEPTH} levels", "more")])
     for keys, value in leaves(data):
-        if len(keys) > MAX_DEPTH:
-            raise FileErrors([document.at((1, 1), f"at most {MAX_DEPTH} levels", "more")])
         texts = [part for part in (*keys, value) if isinstance(part, str)]
         if any(_SURROGATE.search(text) for text in texts):
             raise FileErrors([document.at((1, 1), "text", "half a character")])
         if isinstance(value, float) and not math.isfinite(value):
             raise FileErrors([document.problem(keys, "a finite number", str(value))])
     return data
+
+
+def _depth(data: Any) -> int:
+    """How many lists and mappings lie in each other; counted no further than is needed."""
+    level, depth = [data], 0
+    while depth <= MAX_DEPTH and (level := [part for part in level if isinstance(part, (dict, list))]):
+        depth += 1
+        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)]
+    return depth
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

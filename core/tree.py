@@ -50,6 +50,10 @@ class Tree:
         _holder(self.data, keys)[keys[-1]] = copy.deepcopy(value)
         self._origins[keys] = origin
 
+    def credit(self, keys: Keys, origin: Origin) -> None:
+        """Say where a value would be written that is not there."""
+        self._origins[keys] = origin
+
     def take(self, keys: Keys) -> Any:
         """Take the value at ``keys`` out of its mapping; None when it is not there."""
         holder = self.data

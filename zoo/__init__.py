@@ -8,6 +8,7 @@ if not __name__.startswith("weft."):
     raise ImportError(f"import 'weft.zoo', not '{__name__}': the repository root must not be on sys.path")
 
 from ..core.hookspecs import hookimpl
+from ..core.metric import Metric
 from ..core.plugin import ModelCard
 
 
@@ -17,3 +18,11 @@ def weft_models() -> Mapping[str, ModelCard]:
     from .models import cards
 
     return cards()
+
+
+@hookimpl
+def weft_metrics() -> Mapping[str, Metric]:
+    """What the judge can measure of pictures of the world."""
+    from .metrics import metrics
+
+    return metrics()

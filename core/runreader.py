@@ -1,0 +1,296 @@
+"""Reading the settings of one run: every part is checked, and every mistake is collected."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from .complaints import Complaint, complaints, written
+from .errors import PluginError, UserError, WeftError, did_you_mean
+from .plugin import Plugin
+from .registry import Registry
+from .runfile import KINDS, MAX_SEEDS, Run, SeedRange, Settings
+from .scene import Scene, Subject, locate
+from .sweep import Variant
+from .yamlfile import Keys
+
+T = TypeVar("T")
+
+
+@functools.cache
+def _adapter(section: type[Any]) -> Any:
+    return TypeAdapter(section)
+
+
+class Reader:
+    """Reads one variant of a run file and collects its mistakes.
+
+    Args:
+        variant: the settings.
+        folder: of the run file; paths of the run's `config` are relative to it.
+        pictures: what paths of pictures in the settings are relative to.
+        plugins: where plugins, models and metrics are looked up.
+    """
+
+    def __init__(self, variant: Variant, folder: Path, pictures: Path, plugins: Registry) -> None:
+        self.variant, self.folder, self.pictures, self.plugins = variant, folder, pictures, plugins
+        self.data = copy.deepcopy(variant.tree.data)
+        self.config: dict[str, Any] = {}
+        self.mistakes: list[Complaint] = []
+
+    def read(self, number: int) -> Run | None:
+        """The run of the scene with this number, or None when something in it is wrong."""
+        self._resolve_pictures()
+        self._expand_seeds()
+        settings = self._validate(Settings, self.data, (), also=["scenes", "sweep"])
+        self._check_phrases()
+        self._check_model()
+        self._check_metrics()
+        if settings is not None and len(set(settings.seeds)) < len(settings.seeds):
+            self.mistakes.append(Complaint(("seeds",), "different seeds", "one that is there twice"))
+        self._hand_out_negative_prompt()
+        conditioners, guidance = (self._make_plugins(kind) for kind in KINDS)
+        if settings is None or self.mistakes:
+            return None
+        scene = Scene(settings.prompt, settings.subjects, settings.maps, settings.source, settings.edit_mask)
+        return Run(
+            model=self.data["model"],
+            scene=scene,
+            conditioners=conditioners,
+            guidance=guidance,
+            sampler=settings.sampler,
+            seeds=settings.seeds,
+            sweep=self.variant.values,
+            reproducibility=settings.reproducibility,
+            metrics=settings.metrics,
+            number=number,
+            config=self._config(settings, conditioners, guidance),
+            folder=self.folder,
+        )
+
+    def _config(
+        self, settings: Settings, conditioners: tuple[Plugin, ...], guidance: tuple[Plugin, ...]
+    ) -> dict[str, Any]:
+        paths = self.config  # the pictures' paths, in the shape of the settings
+        scene = {"prompt": settings.prompt, "subjects": [], **paths}
+        scene["subjects"] = [
+            _subject(subject, paths.get("subjects", {}).get(index, {}))
+            for index, subject in enumerate(settings.subjects)
+        ]
+        plugins = {"conditioners": conditioners, "guidance": guidance}
+        sections = {
+            kind: [
+                {"type": one.name, **_adapter(type(one)).dump_python(one, mode="json", warnings=False)}
+                for one in made
+            ]
+            for kind, made in plugins.items()
+        }
+        return {
+            "version": settings.version,
+            "model": self._written_model(),
+            **{name: part for name, part in scene.items() if part},
+            **sections,
+            "sampler": settings.sampler.options(),
+            "reproducibility": settings.reproducibility,
+            "seeds": list(settings.seeds),
+        }
+
+    def _validate(self, section: type[T], data: Any, keys: Keys, also: Iterable[str] = ()) -> T | None:
+        try:
+            made: T = _adapter(section).validate_json(json.dumps(data), strict=True)
+            return made
+        except ValidationError as error:
+            found = complaints(section, data, error, also)
+            self.mistakes += [replace(mistake, keys=keys + mistake.keys) for mistake in found]
+            return None
+
+    def _expand_seeds(self) -> None:
+        """Write out seeds that are given by their number."""
+        given = self.data.get("seeds")
+        if isinstance(given, dict):
+            made = self._validate(SeedRange, given, ("seeds",))
+            self.data["seeds"] = [0] if made is None else list(range(made.first, made.first + made.count))
+        elif "seeds" in self.data and not isinstance(given, list):
+            hint = f"Write [{written(given)}] for one seed, {{count: {written(given)}}} for many."
+            expected = f"a list of seeds, or a mapping with 'count' (1 to {MAX_SEEDS})"
+            self.mistakes.append(Complaint(("seeds",), expected, written(given), hint))
+            del self.data["seeds"]
+
+    def _resolve_pictures(self) -> None:
+        for holder, name, keys in list(_pictures(self.data)):
+            path = self.pictures / holder[name]
+            if self._is_there(path, Path.is_file):
+                place = self.config
+                for key in keys[:-1]:
+                    place = place.setdefault(key, {})
+                place[keys[-1]] = self._relative(path)
+                holder[name] = str(path.resolve())
+                continue
+            self.mistakes.append(Complaint(keys, "a picture", *self._no_such_file(path, holder[name])))
+
+    def _is_there(self, path: Path, test: Any) -> bool:
+        try:
+            return bool(test(path))
+        except (ValueError, OSError):  # a null character, a name that is too long
+            return False
+
+    def _no_such_file(self, path: Path, name: str) -> tuple[str, str]:
+        near = self._is_there(path.parent, Path.is_dir)
+        siblings = [entry.name for entry in path.parent.iterdir()] if near else []
+        return f"no such file: {written(name)}", did_you_mean(path.name, siblings)
+
+    def _relative(self, path: Path) -> str:
+        return PurePath(os.path.relpath(path, self.folder)).as_posix()
+
+    def _check_phrases(self) -> None:
+        prompt, subjects = self.data.get("prompt"), self.data.get("subjects")
+        for index, subject in enumerate(subjects if isinstance(subjects, list) else []):
+            words = subject if isinstance(subject, dict) else {}
+            phrase, occurrence = words.get("phrase"), words.get("occurrence")
+            if not (isinstance(prompt, str) and isinstance(phrase, str) and phrase.strip()):
+                continue
+            try:
+                locate(prompt, phrase, occurrence if type(occurrence) is int and occurrence > 0 else None)
+            except UserError as error:
+                name = "occurrence" if "'occurrence'" in error.place else "phrase"
+                place: Keys = ("subjects", index, name)
+                self.mistakes.append(Complaint(place, error.expected, error.found, error.hint))
+
+    def _check_model(self) -> None:
+        name = self.data.get("model")
+        known = sorted(self.plugins.models())
+        if not isinstance(name, str) or not name or name in known:
+            return
+        path = self.folder / name
+        if self._is_there(path, Path.exists):
+            self.data["model"] = str(path.resolve())
+            return
+        if name.count("/") == 1 and not path.suffix and not name.startswith((".", "/")):
+            return  # a hub id, which only loading can check
+        expected = f"a model ({', '.join(known)}), a folder or a .safetensors file"
+        self.mistakes.append(Complaint(("model",), expected, written(name), did_you_mean(name, known)))
+
+    def _written_model(self) -> str:
+        name = str(self.variant.tree.data["model"])
+        return name if name == self.data["model"] else self._relative(self.folder / name)
+
+    def _check_metrics(self) -> None:
+        names = self.data.get("metrics")
+        known = sorted(self.plugins.metrics())
+        for index, name in enumerate(names if isinstance(names, list) else []):
+            if isinstance(name, str) and name not in known:
+                expected = f"an installed metric ({', '.join(known) or 'none is installed'})"
+                hint = did_you_mean(name, known)
+                self.mistakes.append(Complaint(("metrics", index), expected, written(name), hint))
+
+    def _hand_out_negative_prompt(self) -> None:
+        """Give the top-level negative prompt to the guidance strategies that read one."""
+        text = self.data.get("negative_prompt")
+        if not isinstance(text, str):
+            return
+        readers = 0
+        for index, section in enumerate(self._sections("guidance")):
+            try:
+                names = [
+                    item.name for item in dataclasses.fields(self.plugins.plugin(section["type"], "guidance"))
+                ]
+            except (WeftError, KeyError):
+                continue  # told by _make_plugins
+            if "negative_prompt" in names:
+                readers += 1
+                if "negative_prompt" in section:
+                    place: Keys = ("guidance", index, "negative_prompt")
+                    self.mistakes.append(
+                        Complaint(place, "one negative prompt", "one here and one at the top")
+                    )
+                section["negative_prompt"] = text
+        if not readers:
+            expected = "a guidance strategy that reads it, such as classifier_free"
+            self.mistakes.append(Complaint(("negative_prompt",), expected, "none under 'guidance'"))
+
+    def _sections(self, kind: str) -> list[dict[str, Any]]:
+        """The plugin sections that have a type; the others are told by `_make_plugins`."""
+        items = self.data.get(kind, [])
+        return [item if _has_type(item) else {} for item in items] if isinstance(items, list) else []
+
+    def _make_plugins(self, kind: str) -> tuple[Any, ...]:
+        made = []
+        for index, section in enumerate(self._sections(kind)):
+            keys: Keys = (kind, index)
+            if not section:
+                expected = "a plugin's name, or a mapping with 'type: name'"
+                self.mistakes.append(Complaint(keys, expected, written(self.data[kind][index])))
+                continue
+            try:
+                plugin = self.plugins.plugin(section["type"], KINDS[kind])
+            except UserError as error:
+                self.mistakes.append(Complaint((*keys, "type"), error.expected, error.found, error.hint))
+            except PluginError as error:
+                self.mistakes.append(Complaint((*keys, "type"), "a plugin that works", str(error)))
+            else:
+                fields = {name: value for name, value in section.items() if name != "type"}
+                self._resolve_files(plugin, fields, keys)
+                made.append(self._validate(plugin, fields, keys, also=["type"]))
+        return tuple(made)
+
+    def _resolve_files(self, plugin: type[Plugin], fields: dict[str, Any], keys: Keys) -> None:
+        """Parameters that are files or folders are relative to the run file."""
+        for name in _file_fields(plugin):
+            if isinstance(value := fields.get(name), str) and value:
+                path = self.folder / value
+                if self._is_there(path, Path.exists):
+                    fields[name] = str(path.resolve())
+                else:
+                    found, hint = self._no_such_file(path, value)
+                    self.mistakes.append(Complaint((*keys, name), "a file or a folder", found, hint))
+
+
+def _subject(subject: Subject, paths: dict[str, Any]) -> dict[str, Any]:
+    """A subject as a run file writes it."""
+    parts: dict[str, Any] = {
+        "phrase": subject.phrase,
+        "images": list(paths.get("images", {}).values()),
+        "box": list(subject.box or ()),
+        "mask": paths.get("mask"),
+        "style": paths.get("style"),
+        "occurrence": subject.occurrence,
+    }
+    return {name: part for name, part in parts.items() if part}
+
+
+@functools.cache
+def _file_fields(plugin: type[Plugin]) -> tuple[str, ...]:
+    hints = get_type_hints(plugin)
+    names = (field.name for field in dataclasses.fields(plugin))
+    return tuple(name for name in names if hints[name] is Path or Path in get_args(hints[name]))
+
+
+def _has_type(section: Any) -> bool:
+    return isinstance(section, dict) and isinstance(section.get("type"), str)
+
+
+def _pictures(data: dict[str, Any]) -> Iterator[tuple[Any, str | int, Keys]]:
+    """(holder, key, place) of everything that names a picture."""
+    subjects = data.get("subjects")
+    holders: list[tuple[Any, Iterable[str | int], Keys]] = [(data, ("source", "edit_mask"), ())]
+    if isinstance(maps := data.get("maps"), dict):
+        holders.append((maps, list(maps), ("maps",)))
+    for index, subject in enumerate(subjects if isinstance(subjects, list) else []):
+        if isinstance(subject, dict):
+            holders.append((subject, ("mask", "style"), ("subjects", index)))
+            if isinstance(images := subject.get("images"), list):
+                holders.append((images, range(len(images)), ("subjects", index, "images")))
+    for holder, names, keys in holders:
+        for name in names:
+            named = holder[name] if isinstance(name, int) else holder.get(name)
+            if isinstance(named, str):
+                yield holder, name, (*keys, name)
