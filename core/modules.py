@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -53,7 +54,7 @@ class LowRank(ByPath):
     Args:
         model: whose layers they change; it is only read.
         paths: linear and convolution layers.
-        rank: at most this; a layer whose smaller side is below it takes that side.
+        rank: at most this, one for all layers or by path; a layer whose smaller side is below it takes that side.
         target: which model it is.
     """
 
@@ -61,18 +62,51 @@ class LowRank(ByPath):
         self,
         model: nn.Module,
         paths: Iterable[str],
-        rank: int,
+        rank: int | Mapping[str, int],
         target: Literal["unet", "text_encoder"] = "unet",
     ) -> None:
         weights: dict[str, Tensor] = {path: model.get_parameter(f"{path}.weight") for path in paths}
+        ranks = rank if isinstance(rank, Mapping) else dict.fromkeys(weights, rank)
         super().__init__(
-            {path: LowRankPair(weight, min(rank, *weight.shape[:2])) for path, weight in weights.items()}
+            {
+                path: LowRankPair(weight, min(ranks[path], *weight.shape[:2]))
+                for path, weight in weights.items()
+            }
         )
         self._target = target
+
+    @classmethod
+    def like(
+        cls,
+        model: nn.Module,
+        tensors: Mapping[str, Tensor],
+        prefix: str = "",
+        target: Literal["unet", "text_encoder"] = "unet",
+    ) -> LowRank:
+        """Deltas of the layers and ranks that tensors named ``<prefix><path>.lora_A`` have; their values are not read.
+
+        Names that are no layer of the model are left to `weft.core.safe.fill`, which refuses what is left over.
+        """
+        found = {
+            name.removeprefix(prefix).removesuffix(".lora_A"): tensor.shape[0]
+            for name, tensor in tensors.items()
+            if name.startswith(prefix) and name.endswith(".lora_A") and tensor.ndim
+        }
+        known = set(layers(model))
+        ranks = {path: rank for path, rank in found.items() if path in known}
+        return cls(model, ranks, ranks, target)
 
     def deltas(self) -> tuple[WeightDelta, ...]:
         """The port entries; they hold the parameters themselves, so gradients reach them."""
         return tuple(
-            WeightDelta(path, pair.lora_B, pair.lora_A, self._target)
-            for path, pair in self.by_path().items()
+            WeightDelta(path, pair.lora_B, pair.lora_A, self._target) for path, pair in self.by_path().items()
         )
+
+
+def layers(model: nn.Module, pattern: str = "") -> tuple[str, ...]:
+    """Paths of the linear and convolution layers in which a regular expression is found; of all by default."""
+    return tuple(
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and re.search(pattern, path)
+    )

@@ -55,6 +55,10 @@ class PromptTokens:
                 f"one that the tokenizer cuts off after '...{self.text[: self.truncated_at][-30:]}'",
                 "Shorten the prompt, or move the phrase forward.",
             )
+        return self.within(start, end)
+
+    def within(self, start: int, end: int) -> tuple[int, ...]:
+        """Positions of the tokens that hold a character of ``text[start:end]``."""
         return tuple(i for i, (a, b) in enumerate(self.offsets) if b > a and a < end and b > start)
 
 

@@ -1,0 +1,110 @@
+"""The trained part of `pseudo_word`: the network that makes the words, and low-rank deltas of the UNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ...core.modules import LowRank, layers
+from ...core.ports import WeightDelta
+from ...core.safe import fill
+from ...core.text import TextEncoder
+from ..subject_words import WordNetwork, unify, write_words
+
+
+class PseudoWordNetworks(nn.Module):
+    """What UMM-Diffusion trains (arXiv 2303.09319): the network first, and in a second phase the UNet with it.
+
+    The second phase is held as low-rank deltas, so that only branches with the conditioner see it. Tensors are named
+    ``word.<layer>.<name>`` and ``unet.<path of a layer>.lora_A`` / ``.lora_B``.
+
+    Args:
+        word: makes the words.
+        unet: the deltas; of no layer for the first phase.
+    """
+
+    def __init__(self, word: WordNetwork, unet: LowRank) -> None:
+        super().__init__()
+        self.word, self.unet = word, unet
+
+    @classmethod
+    def create(
+        cls,
+        unet: nn.Module,
+        image_width: int,
+        text_width: int,
+        rank: int = 0,
+        paths: str = "",
+        hidden: int | None = None,
+    ) -> PseudoWordNetworks:
+        """New ones, in float32 on the CPU; the deltas change nothing yet.
+
+        Args:
+            unet: whose layers the deltas are for; it is only read.
+            image_width: channels of the image tower's pooled features.
+            text_width: channels of the token embeddings.
+            rank: of the deltas; 0 is without them.
+            paths: a regular expression that is found in the paths of the layers to change; all by default.
+            hidden: width of the network; ``text_width`` by default.
+        """
+        return cls(
+            WordNetwork(image_width, hidden or text_width, text_width),
+            LowRank(unet, layers(unet, paths) if rank else (), rank),
+        )
+
+    @classmethod
+    def from_tensors(
+        cls,
+        tensors: Mapping[str, Tensor],
+        unet: nn.Module,
+        image_width: int,
+        text_width: int,
+        place: str = "weights of 'pseudo_word'",
+        dtype: torch.dtype = torch.float32,
+    ) -> PseudoWordNetworks:
+        """Those of a file; hidden width, layers and ranks follow from the tensors.
+
+        Raises:
+            UserError: a tensor is missing, left over or of another shape; it names the tensor and both shapes.
+        """
+        with torch.device("meta"):
+            networks = cls(
+                WordNetwork.like(tensors, "word.", image_width, text_width),
+                LowRank.like(unet, tensors, "unet."),
+            )
+        fill(networks, tensors, place, dtype)
+        return networks.eval()
+
+    def words(self, pooled: Float[Tensor, "b s k e"], known: Bool[Tensor, "b s k"]) -> Float[Tensor, "b s d"]:
+        """One word a subject, from k pictures each, of which those that are ``known`` count."""
+        words: Tensor = self.word(pooled, known)
+        return words
+
+    @staticmethod
+    def states(
+        encoder: TextEncoder,
+        ids: Int[Tensor, "b t"],
+        words: Float[Tensor, "b s d"],
+        places: Bool[Tensor, "b s t"],
+        plain: Float[Tensor, "b t d"] | None = None,
+    ) -> Float[Tensor, "b t d"]:
+        """h_u: the plain states, with those of the prompt that holds the words (h_r) at the subjects' places only.
+
+        Args:
+            encoder: the frozen text transformer.
+            ids: token ids of the prompts.
+            words: one a subject.
+            places: the tokens of every subject's noun; none for a subject that takes no part.
+            plain: h_y, when it is at hand already.
+        """
+        if plain is None:
+            plain = encoder.states(ids)
+        rearranged = encoder.states(ids, lambda table: write_words(table, words, places))
+        return unify(plain, rearranged, places)
+
+    def deltas(self) -> tuple[WeightDelta, ...]:
+        """The port entries of the second phase; gradients reach the parameters."""
+        return self.unet.deltas()
