@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from .errors import UserError, did_you_mean
+from .modelfiles import PARTS, weights_file
 from .pipeline import Pipeline
 from .plugin import ModelCard
 from .registry import registry
@@ -80,12 +81,12 @@ def load(model: str | Path, *, device: str | None = None, dtype: torch.dtype | N
 
 
 def _from_folder(name: str, folder: Path, device: str, dtype: torch.dtype) -> Pipeline:
-    parts = {part: _tensors(folder / part) for part in ("unet", "vae", "text_encoder")}
+    parts = {part: read_tensors(weights_file(folder / part)) for part in PARTS}
     return _assemble(name, folder, folder, parts, device, dtype)
 
 
 def _from_file(name: str, path: Path, base: Path, device: str, dtype: torch.dtype) -> Pipeline:
-    configs = {part: read_config(base / part / "config.json") for part in ("unet", "vae", "text_encoder")}
+    configs = {part: read_config(base / part / "config.json") for part in PARTS}
     return _assemble(name, base, None, split(read_tensors(path), configs, path.name), device, dtype)
 
 
@@ -142,19 +143,6 @@ def _build_text(folder: Path) -> Any:
         )
     with torch.device("meta"):
         return CLIPTextModel(CLIPTextConfig(**{key: config[key] for key in _TEXT_FIELDS if key in config}))
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    found = sorted(
-        path
-        for path in folder.glob("*.safetensors")
-        if ".fp16" not in path.name and ".non_ema" not in path.name
-    )
-    found = found or sorted(folder.glob("*.fp16.safetensors"))
-    if len(found) != 1:
-        what = "none" if not found else ", ".join(path.name for path in found)
-        raise UserError(f"folder '{folder}'", "one .safetensors file", what)
-    return read_tensors(found[0])
 
 
 def _renamed(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

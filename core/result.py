@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import UserError
-from .files import make_folder, write_image
+from .files import make_folder
+from .provenance import write_item
 from .recipe import Recipe
 from .sampler import Trace
 from .scene import Scene
@@ -91,11 +92,14 @@ class Result:
         return tile(self.images, columns, gap)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write the images as ``0000-seed7.png``, each in one step, so that a kill leaves no half file."""
+        """Write the images as ``0000-seed7.png``, each with how it was made in it and in a JSON file beside it.
+
+        Every file is written in one step, so that a kill leaves no half file.
+        """
         made = make_folder(Path(folder), "Result.save")
         return [
-            write_image(image, made / f"{number:04d}-seed{sample.seed}.png")
-            for number, (image, sample) in enumerate(zip(self.images, self.samples, strict=True))
+            write_item(made, f"{number:04d}-seed{one.seed}", image, one.scene, one.seed, self.recipe)
+            for number, (image, one) in enumerate(zip(self.images, self.samples, strict=True))
         ]
 
     def _repr_html_(self) -> str:
