@@ -1,0 +1,174 @@
+"""Starts the Triton kernels: block sizes, strides and constants from the tensors' shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LARGEST_HEAD = 256
+LARGEST_GROUPS = 128
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What a kernel is compiled for.
+
+    Args:
+        head: size of a head.
+        lengths: tokens of each segment.
+        regions, region_tokens: of the low-rank bias; 0 without.
+        groups, group_tokens: captured; 0 without.
+        weighted: whether the segments have weights.
+        exact: float32 arithmetic, for float32 tensors; otherwise that of the matrix units.
+    """
+
+    head: int
+    lengths: tuple[int, ...]
+    regions: int = 0
+    region_tokens: int = 0
+    groups: int = 0
+    group_tokens: int = 0
+    weighted: bool = False
+    exact: bool = False
+
+    @property
+    def warps(self) -> int:
+        """8 where 4 would have more than 255 registers a thread (counted by the compiler for Hopper)."""
+        return 8 if self._head_block + self._group_block > 192 or self.exact else 4
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The kernels' compile-time arguments."""
+        starts = tuple(sum(self.lengths[:number]) for number in range(len(self.lengths)))
+        # float32 tiles take twice the shared memory
+        largest = 32 if self.exact else 128
+        return {
+            "SEGMENTS": len(self.lengths),
+            "STARTS": starts,
+            "LENGTHS": self.lengths,
+            "TILES": tuple(min(largest, max(16, _power(length))) for length in self.lengths),
+            "D": self.head,
+            "G": self.regions,
+            "B": self.region_tokens,
+            "C": self.groups,
+            "A": self.group_tokens,
+            "WEIGHTED": self.weighted,
+            "BLOCK_N": 32 if self.exact else 64,
+            "BLOCK_D": self._head_block,
+            "BLOCK_C": self._group_block,
+            "PRECISION": "ieee",
+        }
+
+    @property
+    def _head_block(self) -> int:
+        return max(16, _power(self.head))
+
+    @property
+    def _group_block(self) -> int:
+        return max(16, _power(self.groups))
+
+
+@dataclass(frozen=True)
+class Call:
+    """The tensors of one call, as the custom operators receive them.
+
+    Args:
+        query, key, value, lengths, weights, space, members, groups, first, last: see `op.cross_attention`.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    lengths: Sequence[int]
+    weights: Tensor | None
+    space: Tensor | None
+    members: Tensor | None
+    groups: Tensor | None
+    first: int
+    last: int
+
+    @property
+    def constants(self) -> Constants:
+        return Constants(
+            head=self.query.shape[-1],
+            lengths=tuple(self.lengths),
+            regions=0 if self.space is None else self.space.shape[1],
+            region_tokens=0 if self.members is None else self.members.shape[2],
+            groups=0 if self.groups is None else self.groups.shape[1],
+            group_tokens=0 if self.groups is None else self.groups.shape[2],
+            weighted=self.weights is not None,
+            exact=self.query.dtype == torch.float32,
+        )
+
+
+def forward(call: Call, out: Tensor, maps: Tensor) -> None:
+    """Write output and maps."""
+    from .triton_kernels import forward_kernel
+
+    query, key, value = _rows(call.query), _rows(call.key), _rows(call.value)
+    _start(forward_kernel, call, query, (query, key, value, out), maps, (query, key, value))
+
+
+def backward(call: Call, given: Tensor | None, given_maps: Tensor | None, out: Tensor) -> None:
+    """Write the query's gradient."""
+    from .triton_kernels import backward_kernel
+
+    query, key, value = _rows(call.query), _rows(call.key), _rows(call.value)
+    given = torch.zeros_like(out) if given is None else given.contiguous()
+    if given_maps is None and call.groups is not None:
+        _, n, h, _ = query.shape
+        given_maps = query.new_zeros(call.last - call.first, h, n, call.groups.shape[1])
+    maps = query if given_maps is None else given_maps.contiguous()
+    tensors = (query, key, value, given, maps, out)
+    _start(backward_kernel, call, query, tensors, None, (query, key, value))
+
+
+def _start(
+    kernel: Any,
+    call: Call,
+    query: Tensor,
+    tensors: tuple[Tensor, ...],
+    maps: Tensor | None,
+    strided: tuple[Tensor, ...],
+) -> None:
+    rows, positions, heads, width = query.shape
+    constants = call.constants
+    arguments = constants.arguments
+    # an argument that is not read still needs a pointer
+    optional = [
+        query if one is None else one.contiguous()
+        for one in (call.weights, call.space, call.members, call.groups)
+    ]
+    last = () if maps is None else (maps,)
+    strides = [stride for tensor in strided for stride in tensor.stride()[:3]]
+    step = 1 if call.weights is not None and call.weights.shape[-1] == positions and positions > 1 else 0
+    grid = (-(-positions // arguments["BLOCK_N"]), rows * heads)
+    kernel[grid](
+        *tensors,
+        *optional,
+        *last,
+        *strides,
+        width**-0.5,
+        rows,
+        heads,
+        positions,
+        call.first,
+        call.last,
+        step,
+        **arguments,
+        num_warps=constants.warps,
+        num_stages=1,
+    )
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _power(number: int) -> int:
+    """The smallest power of two that is not below."""
+    return 1 << (number - 1).bit_length() if number > 1 else 1
