@@ -12,6 +12,7 @@ and the autoencoder's. Intervals are bootstraps over captions, as images of one 
 
     python benchmarks/quality.py                # about half an hour on 2 cores; a killed run continues where it was
     python benchmarks/quality.py --cases 20     # a quick look, written to the console alone
+    python benchmarks/quality.py --part 0/2     # one of two processes that share the work; call without --part at the end
 """
 
 from __future__ import annotations
@@ -206,21 +207,33 @@ def table(rates: dict[str, Any], rebuilt: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def weights(folder: Path) -> dict[str, str]:
+    """SHA-256 of the weights that take part: the model without its plugins', and the judge's detector."""
+    model = {name: value for name, value in digests(folder).items() if not name.startswith("weft/")}
+    return model | {"judge/detector": digests(Path(judge.__path__[0]))["detector.safetensors"]}
+
+
 def key(settings: Settings, folder: Path) -> str:
     """A digest of all that the kept scores depend on."""
-    text = json.dumps([asdict(settings), digests(folder), digests(Path(judge.__path__[0])), CHUNK])
+    text = json.dumps([asdict(settings), weights(folder), CHUNK])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def measure(count: int, settings: Settings, kept: Path, folder: Path) -> list[dict[str, Any]]:
-    """Scores of all cases; those in ``kept`` are not drawn again, new ones are added to it chunk by chunk."""
+def measure(
+    count: int, settings: Settings, kept: Path, folder: Path, part: tuple[int, int] = (0, 1)
+) -> list[dict[str, Any]]:
+    """Scores of all cases; those in ``kept`` are not drawn again, new ones are added to it chunk by chunk.
+
+    Of ``part`` = (i, n) every n-th chunk is measured, from the i-th on.
+    """
     rows: list[dict[str, Any]] = []
     if kept.exists():
         whole = kept.read_text().rpartition("\n")[0]
         rows = [json.loads(line) for line in whole.splitlines()]
-        kept.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if part[1] == 1:
+            kept.write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = {(row["split"], row["number"]): row for row in rows}
-    chunks = list(cases(count))
+    chunks = list(cases(count))[part[0] :: part[1]]
     pipe = weft.load(str(folder))
     begun, drawn = time.monotonic(), 0
     for index, chunk in enumerate(chunks):
@@ -266,6 +279,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--kept", type=Path, default=ROOT / "runs/quality", help="where scores are kept")
+    parser.add_argument("--part", default="0/1", help="which of how many processes this is")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -273,11 +287,13 @@ def main() -> None:
     folder = shipped if shipped.is_dir() else Path(arguments.model)
     settings = Settings(folder.name, arguments.seeds, arguments.steps)
     arguments.kept.mkdir(parents=True, exist_ok=True)
-    rows = measure(arguments.cases, settings, arguments.kept / f"{key(settings, folder)}.jsonl", folder)
+    number, parts = map(int, arguments.part.split("/"))
+    file = arguments.kept / f"{key(settings, folder)}.jsonl"
+    rows = measure(arguments.cases, settings, file, folder, (number, parts))
     rates, rebuilt = summary(rows, "drawn"), summary(rows, "rebuilt")
     text = table(rates, rebuilt)
     print(text)
-    if arguments.cases < 200 or folder != shipped:
+    if arguments.cases < 200 or folder != shipped or parts > 1:
         return
     command = shlex.join(["python", "benchmarks/quality.py", *sys.argv[1:]])
     where = machine()
@@ -285,7 +301,7 @@ def main() -> None:
         "command": command,
         "settings": asdict(settings),
         "machine": where,
-        "weights": {"model": digests(folder), "judge": digests(Path(judge.__path__[0]))},
+        "weights": weights(folder),
         "drawn": rates,
         "judge and autoencoder alone": rebuilt,
     }
@@ -297,7 +313,7 @@ def main() -> None:
         f"{settings.scale}, read by the judge. `{command}` on {where['cpu']}, {where['cores']} cores, "
         f"torch {where['torch']}, diffusers {where['diffusers']}. Intervals: bootstrap over captions."
     )
-    sums = "\n".join(f"- `{name}` {value}" for name, value in digests(folder).items())
+    sums = "\n".join(f"- `{name}` {value}" for name, value in weights(folder).items())
     (results / "quality.md").write_text(f"# Quality of `{settings.model}`\n\n{about}\n\n{text}\n\n{sums}\n")
 
 
