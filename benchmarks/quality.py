@@ -12,7 +12,7 @@ and the autoencoder's. Intervals are bootstraps over captions, as images of one 
 
     python benchmarks/quality.py                # about half an hour on 2 cores; a killed run continues where it was
     python benchmarks/quality.py --cases 20     # a quick look, written to the console alone
-    python benchmarks/quality.py --part 0/2     # one of two processes that share the work; call without --part at the end
+    python benchmarks/quality.py --part 0/2     # one of two processes that share the work; then without it
 """
 
 from __future__ import annotations
