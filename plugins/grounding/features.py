@@ -1,0 +1,66 @@
+"""What grounding reads of a phrase and of a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...core.errors import UserError
+from ...core.safe import read_tensors
+from ...core.text import TextEncoder
+
+NORM = 28.7
+"""Length of a projected picture's feature in the released code."""
+
+
+@torch.no_grad()
+def phrase_features(text: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, "n d"]:
+    """Pooled text states of phrases, each encoded on its own: at its end token, after the final layer norm.
+
+    Raises:
+        UserError: a phrase is longer than the text encoder reads.
+    """
+    for phrase in phrases:
+        tokens = text.tokens(phrase)
+        if tokens.truncated_at is not None:
+            raise UserError(
+                f"subject '{phrase}', field 'phrase'",
+                f"a phrase within the {len(tokens.ids)} tokens that the text encoder reads",
+                f"one that the tokenizer cuts off after '...{phrase[: tokens.truncated_at][-30:]}'",
+            )
+    # shorter than the model's length: states of a causal transformer do not see the padding behind them
+    read = text.tokenizer(list(phrases), padding=True, return_tensors="pt").to(text.device)
+    pooled: Tensor = text.model(**read).pooler_output
+    return pooled
+
+
+def projected(pooled: Float[Tensor, "n e"], matrix: Float[Tensor, "d e"]) -> Float[Tensor, "n d"]:
+    """A picture's pooled features in the space of phrases' features, at the length `NORM`."""
+    features = pooled @ matrix.T.to(pooled)
+    return features / features.norm(dim=-1, keepdim=True) * NORM
+
+
+def read_projection(path: Path) -> Float[Tensor, "d e"]:
+    """The matrix from pictures' features to phrases' of a local file.
+
+    Args:
+        path: a ``.safetensors`` file with ``project.weight`` (diffusers' `CLIPImageProjection`), or an open_clip
+            checkpoint, whose ``text_projection`` is that matrix.
+
+    Raises:
+        UserError: it holds neither, or not a matrix.
+    """
+    tensors = read_tensors(path)
+    for name in ("project.weight", "text_projection"):
+        if name in tensors:
+            matrix = tensors[name]
+            if matrix.ndim != 2:
+                raise UserError(
+                    f"file '{path.name}', tensor '{name}'", "a matrix", f"shape {tuple(matrix.shape)}"
+                )
+            return matrix
+    raise UserError(f"file '{path.name}'", "a tensor 'project.weight' or 'text_projection'", "none")

@@ -1,0 +1,54 @@
+"""The widened first convolution of grounded inpainting, as input channels and a weight delta."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...core.ports import WeightDelta
+
+
+class WidenedInput(nn.Module):
+    """``conv_in`` of an inpainting model: noisy latents, latents of what is kept, and the mask of what is kept.
+
+    As a module it is the convolution of the further channels alone; what training changed of the first ones is a
+    weight delta, so that the UNet itself stays as it is.
+
+    Args:
+        host: the UNet's own ``conv_in``.
+    """
+
+    def __init__(self, host: nn.Conv2d) -> None:
+        super().__init__()
+        self._host = (host,)  # in a tuple, so that it is no submodule
+        out, own, *kernel = host.weight.shape
+        self.weight = nn.Parameter(torch.empty(out, 2 * own + 1, *kernel))
+        self.bias = nn.Parameter(torch.empty(out))
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Make it the UNet's own convolution, with zeros for the further channels."""
+        (host,) = self._host
+        own = host.weight.shape[1]
+        self.weight.zero_()
+        self.weight[:, :own] = host.weight
+        self.bias.copy_(_bias(host))
+
+    def forward(self, channels: Float[Tensor, "r k h w"]) -> Float[Tensor, "r c h w"]:
+        """What the further channels add to the output of the UNet's own ``conv_in``."""
+        (host,) = self._host
+        weight = self.weight[:, host.weight.shape[1] :]
+        bias = self.bias - _bias(host).to(self.bias)
+        return F.conv2d(channels, weight, bias, host.stride, host.padding)
+
+    def deltas(self) -> tuple[WeightDelta, ...]:
+        """What training changed of the noisy latents' own weights."""
+        (host,) = self._host
+        return (WeightDelta("conv_in", self.weight[:, : host.weight.shape[1]] - host.weight.to(self.weight)),)
+
+
+def _bias(convolution: nn.Conv2d) -> Tensor:
+    bias = convolution.bias
+    return convolution.weight.new_zeros(convolution.out_channels) if bias is None else bias
