@@ -93,13 +93,22 @@ class Host:
         files = own / "open_clip_model.safetensors", own / "open_clip_config.json"
         return load_tower(*files, self.device, self.dtype)
 
-    def weights(self, plugin: str) -> dict[str, Tensor]:
-        """The tensors that the model ships for a plugin.
+    def weights_file(self, plugin: str) -> Path:
+        """The file of weights that the model ships for a plugin.
 
         Raises:
             UserError: the model has none.
         """
         path = None if self.folder is None else self.folder / "weft" / f"{plugin}.safetensors"
         if path is None or not path.is_file():
-            raise UserError(f"plugin '{plugin}'", "weights in the model's folder 'weft/'", "none")
-        return read_tensors(path)
+            hint = f"Name a file in the field 'weights' of '{plugin}'."
+            raise UserError(f"plugin '{plugin}'", "weights in the model's folder 'weft/'", "none", hint)
+        return path
+
+    def weights(self, plugin: str) -> dict[str, Tensor]:
+        """The tensors that the model ships for a plugin.
+
+        Raises:
+            UserError: the model has none.
+        """
+        return read_tensors(self.weights_file(plugin))

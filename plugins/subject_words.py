@@ -1,14 +1,22 @@
-"""Pseudo words: what `pseudo_word` and `fusion_text` share, from reference pictures to vectors in a prompt's words."""
+"""Pseudo words: what `pseudo_word` and `fusion_text` share, from reference pictures to vectors in a prompt."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..core.errors import UserError
+from ..core.images import open_image
+from ..core.scene import ImageSource, Scene, Subject, locate
+from ..core.text import PromptTokens
+from ..core.vision import ImageTower
 
 EMBEDDING_STD = 0.02
 """CLIP's token embeddings start at this standard deviation (open_clip, `CLIP.init_parameters`)."""
@@ -74,3 +82,99 @@ def unify(
 ) -> Float[Tensor, "b t d"]:
     """h_u: the plain prompt's states, with the rearranged ones at the subjects' places only."""
     return torch.where(places.any(dim=1)[..., None], rearranged.to(plain), plain)
+
+
+@dataclass(frozen=True)
+class References:
+    """The subjects of a scene that have pictures, and what the image tower sees in these.
+
+    Args:
+        subjects: in the scene's order.
+        pooled: features, for as many pictures as any subject has.
+        known: which pictures there are.
+    """
+
+    subjects: tuple[Subject, ...]
+    pooled: Float[Tensor, "s k e"]
+    known: Bool[Tensor, "s k"]
+
+
+def read_references(scene: Scene, tower: ImageTower, plugin: str) -> References:
+    """Open every reference picture of a scene and look at it.
+
+    Raises:
+        UserError: no subject has a picture, one cannot be opened, or two subjects share a noun; it names the subject.
+    """
+    subjects = tuple(subject for subject in scene.subjects if subject.images)
+    if not subjects:
+        hint = "Set 'images' in a subject."
+        raise UserError(plugin, "a subject with reference images", "none in the scene", hint)
+    _check_nouns(scene.prompt, subjects)
+    most = max(len(subject.images) for subject in subjects)
+    pooled, known = [], torch.zeros(len(subjects), most, dtype=torch.bool)
+    for number, subject in enumerate(subjects):
+        seen = tower(tower.pixels(_opened(subject))).pooled  # k e
+        pooled.append(F.pad(seen, (0, 0, 0, most - len(seen))))
+        known[number, : len(seen)] = True
+    features = torch.stack(pooled)
+    return References(subjects, features, known.to(features.device))
+
+
+def noun_span(prompt: str, subject: Subject) -> tuple[int, int]:
+    """Character range of the last word of a subject's phrase, its head noun, in a prompt that holds the phrase."""
+    start, end = locate(prompt, subject.phrase, subject.occurrence)
+    words = [word.span() for word in _WORD.finditer(prompt, start, end)]
+    return words[-1] if words else (start, end)
+
+
+def noun_positions(text: PromptTokens, subjects: Sequence[Subject]) -> dict[int, tuple[int, ...]]:
+    """Token positions of the nouns of those subjects that a prompt holds, by the subjects' numbers.
+
+    Raises:
+        UserError: the tokenizer cuts a subject off.
+    """
+    return {
+        number: text.within(*noun_span(text.text, subject))
+        for number, subject in enumerate(subjects)
+        if text.positions(subject) is not None
+    }
+
+
+def places_of(positions: Mapping[int, Sequence[int]], subjects: int, tokens: int) -> Bool[Tensor, "s t"]:
+    """Token positions by subject as a mask."""
+    places = torch.zeros(subjects, tokens, dtype=torch.bool)
+    for number, taken in positions.items():
+        places[number, list(taken)] = True
+    return places
+
+
+def _check_nouns(prompt: str, subjects: Sequence[Subject]) -> None:
+    spans: list[tuple[int, int]] = []
+    for subject in subjects:
+        start, end = noun_span(prompt, subject)
+        for other, (first, last) in zip(subjects, spans, strict=False):
+            if start < last and first < end:
+                raise UserError(
+                    f"subject '{subject.phrase}', field 'phrase'",
+                    "a noun of its own, for the word of its images",
+                    f"'{prompt[start:end]}', which is the noun of subject '{other.phrase}' too",
+                )
+        spans.append((start, end))
+
+
+def _opened(subject: Subject) -> list[Image.Image]:
+    many = len(subject.images)
+    return [
+        _open(
+            source,
+            f"subject '{subject.phrase}', field 'images'" + (f" ({number} of {many})" if many > 1 else ""),
+        )
+        for number, source in enumerate(subject.images, start=1)
+    ]
+
+
+def _open(source: ImageSource, place: str) -> Image.Image:
+    try:
+        return open_image(source, place)
+    except (OSError, SyntaxError) as error:  # a picture that the caller opened is only decoded here
+        raise UserError(place, "a whole picture", f"one that cannot be read ({error})") from None

@@ -94,7 +94,7 @@ class FusionTextNetworks(nn.Module):
                 LowRank.like(unet, tensors, "unet."),
             )
         fill(networks, tensors, place, dtype)
-        return networks.eval()
+        return networks.eval().requires_grad_(False)
 
     def words(self, pooled: Float[Tensor, "b s k e"], known: Bool[Tensor, "b s k"]) -> Float[Tensor, "b s d"]:
         """One word a subject, from k pictures each, of which those that are ``known`` count."""

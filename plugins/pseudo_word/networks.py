@@ -76,7 +76,7 @@ class PseudoWordNetworks(nn.Module):
                 LowRank.like(unet, tensors, "unet."),
             )
         fill(networks, tensors, place, dtype)
-        return networks.eval()
+        return networks.eval().requires_grad_(False)
 
     def words(self, pooled: Float[Tensor, "b s k e"], known: Bool[Tensor, "b s k"]) -> Float[Tensor, "b s d"]:
         """One word a subject, from k pictures each, of which those that are ``known`` count."""
@@ -84,26 +84,35 @@ class PseudoWordNetworks(nn.Module):
         return words
 
     @staticmethod
-    def states(
+    def rearranged(
         encoder: TextEncoder,
         ids: Int[Tensor, "b t"],
         words: Float[Tensor, "b s d"],
         places: Bool[Tensor, "b s t"],
-        plain: Float[Tensor, "b t d"] | None = None,
     ) -> Float[Tensor, "b t d"]:
-        """h_u: the plain states, with those of the prompt that holds the words (h_r) at the subjects' places only.
+        """h_r: states of prompts that hold the words.
 
         Args:
             encoder: the frozen text transformer.
             ids: token ids of the prompts.
             words: one a subject.
             places: the tokens of every subject's noun; none for a subject that takes no part.
-            plain: h_y, when it is at hand already.
         """
+        return encoder.states(ids, lambda table: write_words(table, words, places))
+
+    @classmethod
+    def states(
+        cls,
+        encoder: TextEncoder,
+        ids: Int[Tensor, "b t"],
+        words: Float[Tensor, "b s d"],
+        places: Bool[Tensor, "b s t"],
+        plain: Float[Tensor, "b t d"] | None = None,
+    ) -> Float[Tensor, "b t d"]:
+        """h_u: the plain states, ``plain`` where they are at hand, with h_r at the subjects' places only."""
         if plain is None:
             plain = encoder.states(ids)
-        rearranged = encoder.states(ids, lambda table: write_words(table, words, places))
-        return unify(plain, rearranged, places)
+        return unify(plain, cls.rearranged(encoder, ids, words, places), places)
 
     def deltas(self) -> tuple[WeightDelta, ...]:
         """The port entries of the second phase; gradients reach the parameters."""

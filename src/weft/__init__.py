@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from .plugins.delayed import Delayed
     from .plugins.diffusers_guider import DiffusersGuider
     from .plugins.fusing import Fusing
+    from .plugins.fusion_text import FusionText
     from .plugins.instruct import Instruct
     from .plugins.layout import Layout
+    from .plugins.pseudo_word import PseudoWord
 
 __all__ = [
     "AttendAndExcite",
@@ -36,11 +38,13 @@ __all__ = [
     "Delayed",
     "DiffusersGuider",
     "Fusing",
+    "FusionText",
     "Guidance",
     "Instruct",
     "Layout",
     "Pipeline",
     "PluginError",
+    "PseudoWord",
     "Result",
     "Scene",
     "Subject",
@@ -59,11 +63,13 @@ _HOME = {
     "Delayed": "weft.plugins.delayed",
     "DiffusersGuider": "weft.plugins.diffusers_guider",
     "Fusing": "weft.plugins.fusing",
+    "FusionText": "weft.plugins.fusion_text",
     "Guidance": "weft.core.guidance",
     "Instruct": "weft.plugins.instruct",
     "Layout": "weft.plugins.layout",
     "Pipeline": "weft.core.pipeline",
     "PluginError": "weft.core.errors",
+    "PseudoWord": "weft.plugins.pseudo_word",
     "Result": "weft.core.result",
     "Scene": "weft.core.scene",
     "Subject": "weft.core.scene",
