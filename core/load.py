@@ -70,7 +70,7 @@ def load(model: str | Path, *, device: str | None = None, dtype: torch.dtype | N
     if path.is_file():
         return _from_file(name, path, _base(cards), device, dtype)
     if name.count("/") == 1 and not path.suffix and not name.startswith((".", "/")):
-        return _from_folder(name, _fetched(name), device, dtype)
+        return _from_folder(name, fetched(name), device, dtype)
     hint = did_you_mean(name, cards)
     raise UserError(
         "model",
@@ -173,7 +173,12 @@ def _base(cards: dict[str, ModelCard]) -> Path:
     return cards[BASE].folder
 
 
-def _fetched(repository: str) -> Path:
+def fetched(repository: str) -> Path:
+    """The folder of a hub id's JSON, text and safetensors files; they are downloaded where they are not there yet.
+
+    Raises:
+        UserError: the hub has no such id, or cannot be reached.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
