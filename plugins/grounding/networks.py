@@ -9,12 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...core.attention import cross_attention_paths
 from ...core.errors import UserError
 from ...core.modules import ByPath
 from ...core.ports import BlockModule
 from ...core.safe import fill
-from .fuser import GatedSelfAttention
+from ..gated_attention import GatedAttentions, ff_ratio_of
 from .inpainting import WidenedInput
 from .keys import in_diffusers_names
 from .tokenizers import KeypointTokenizer, Known, TextImageTokenizer, TextTokenizer
@@ -31,22 +30,21 @@ class GroundingNetworks(ByPath):
         tokenizer: makes the grounding tokens.
         tokens: channels of a token.
         inpainting: whether ``conv_in`` is widened by the kept latents and their mask.
+        ff_ratio: hidden width of the blocks' feed-forward layers, in widths of their block.
 
     Attributes:
         block_modules: the block port's modules; the same object every time, by which the rows of a batch are gathered.
     """
 
-    def __init__(self, unet: Any, tokenizer: Tokenizer, tokens: int, inpainting: bool = False) -> None:
-        fusers = {
-            path: GatedSelfAttention(layer.to_q.out_features, layer.heads, tokens)
-            for path, layer in cross_attention_paths(unet).items()
-        }
-        parts: dict[str, nn.Module] = {"position_net": tokenizer}
-        parts |= {f"{path}.fuser": fuser for path, fuser in fusers.items()}
+    def __init__(
+        self, unet: Any, tokenizer: Tokenizer, tokens: int, inpainting: bool = False, ff_ratio: float = 4.0
+    ) -> None:
+        gated = GatedAttentions(unet, tokens, ff_ratio)
+        parts: dict[str, nn.Module] = {"position_net": tokenizer, **gated.by_path()}
         if inpainting:
             parts["conv_in"] = WidenedInput(unet.conv_in)
         super().__init__(parts)
-        self.block_modules: Mapping[str, BlockModule] = fusers
+        self.block_modules: Mapping[str, BlockModule] = gated.by_block()
 
     @classmethod
     def create(
@@ -60,8 +58,9 @@ class GroundingNetworks(ByPath):
         persons: int = 8,
         keypoints: int = 17,
         inpainting: bool = False,
+        ff_ratio: float = 4.0,
     ) -> GroundingNetworks:
-        """Fresh networks to train: with gates of zero they change nothing.
+        """Fresh networks to train, in float32 on the CPU: with gates of zero they change nothing.
 
         Args:
             unet: the frozen UNet.
@@ -72,6 +71,7 @@ class GroundingNetworks(ByPath):
             persons: how many a picture, for keypoints.
             keypoints: kinds of keypoints.
             inpainting: whether ``conv_in`` is widened, with zeros for the further channels.
+            ff_ratio: hidden width of the blocks' feed-forward layers, in widths of their block.
         """
         out = int(unet.config["cross_attention_dim"])
         made: Tokenizer
@@ -81,14 +81,14 @@ class GroundingNetworks(ByPath):
             made = TextImageTokenizer(text_width, image_width or text_width, hidden, out)
         else:
             made = KeypointTokenizer(persons, keypoints, hidden, out)
-        networks = cls(unet, made, out, inpainting)
+        networks = cls(unet, made, out, inpainting, ff_ratio)
         if networks.inpainting is not None:
             networks.inpainting.reset()
-        return networks.to(unet.device)
+        return networks
 
     @classmethod
     def from_tensors(
-        cls, tensors: Mapping[str, Tensor], unet: Any, place: str = "grounding, weights"
+        cls, tensors: Mapping[str, Tensor], unet: Any, place: str = "weights of 'grounding'"
     ) -> GroundingNetworks:
         """Frozen networks of a file's tensors, on the UNet's device and in its dtype.
 
@@ -103,7 +103,7 @@ class GroundingNetworks(ByPath):
         found = in_diffusers_names(tensors, unet, place)
         with torch.device("meta"):
             tokenizer, tokens = _tokenizer(found, place)
-            networks = cls(unet, tokenizer, tokens, "conv_in.weight" in found)
+            networks = cls(unet, tokenizer, tokens, "conv_in.weight" in found, ff_ratio_of(found, unet))
         fill(networks, found, place, unet.dtype)
         return networks.to(unet.device).eval().requires_grad_(False)
 

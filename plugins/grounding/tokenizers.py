@@ -1,4 +1,4 @@
-"""From what is known of objects to grounding tokens (GLIGEN, section 4.1, equations 4 to 6, and its released code)."""
+"""From what is known of objects to grounding tokens (GLIGEN, arXiv 2301.07093, section 3.1, and its released code)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,14 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-FREQUENCIES = 8
-"""Fourier frequencies of a coordinate, 100^(k/8) for k from 0 to 7."""
+from ..gated_attention import FREQUENCIES, fourier_features
 
 Known = Bool[Tensor, "b n"] | Float[Tensor, "b n"]
 
 
 def fourier(coordinates: Float[Tensor, "b n k"]) -> Float[Tensor, "b n f"]:
-    """Sines and cosines of coordinates in [0, 1]: for every frequency the k sines, then the k cosines.
-
-    There is no factor pi, and f = 2 * 8 * k.
-    """
-    exact = coordinates.to(torch.promote_types(coordinates.dtype, torch.float32))
-    frequencies = 100 ** (torch.arange(FREQUENCIES, device=coordinates.device) / FREQUENCIES)
-    angles = frequencies.to(exact)[:, None, None] * exact[:, :, None, None]  # b n frequency 1 k
-    return rearrange(torch.cat([angles.sin(), angles.cos()], dim=3), "b n f s k -> b n (f s k)")
+    """Fourier features, computed in float32 at least: the highest frequency is coarse in half precision."""
+    return fourier_features(coordinates.to(torch.promote_types(coordinates.dtype, torch.float32)))
 
 
 def projection(features: int, position: int, hidden: int, out: int) -> nn.Sequential:
