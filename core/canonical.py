@@ -99,6 +99,7 @@ def subject_settings(subject: Subject, place: Place) -> dict[str, Any]:
         "mask": subject.mask and place(subject.mask),
         "style": subject.style and place(subject.style),
         "occurrence": subject.occurrence,
+        "keypoints": {name: list(point) for name, point in subject.keypoints.items()},
     }
     return {name: value for name, value in given.items() if value}
 

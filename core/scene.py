@@ -28,6 +28,9 @@ _Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Box = Annotated[tuple[_Fraction, _Fraction, _Fraction, _Fraction], AfterValidator(_ordered)]
 """(left, top, right, bottom) in fractions of the image, each in [0, 1]."""
 
+Point = tuple[_Fraction, _Fraction]
+"""(left, top) in fractions of the image, each in [0, 1]."""
+
 
 @record
 class Subject:
@@ -40,6 +43,7 @@ class Subject:
         mask: a picture whose bright pixels are where it should be; finer than a box.
         style: a picture whose look it should take.
         occurrence: which one, counted from 1, when the phrase occurs more than once.
+        keypoints: where parts of it should be, by name, for example ``{"nose": (0.5, 0.2)}``.
     """
 
     phrase: Annotated[str, Field(min_length=1)]
@@ -48,6 +52,7 @@ class Subject:
     mask: ImageSource | None = None
     style: ImageSource | None = None
     occurrence: Annotated[int, Field(ge=1)] | None = None
+    keypoints: Mapping[str, Point] = Field(default_factory=dict)
 
 
 @record

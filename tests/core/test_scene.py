@@ -29,6 +29,7 @@ def test_positional_and_defaults() -> None:
         (lambda: weft.Subject("toy", box=(0.0, 0.0, 1.0)), ["'toy'", "box", "a value", "none"]),
         (lambda: weft.Subject("toy", box=(0.2, 0.2, 0.2, 0.4)), ["'toy'", "left < right"]),
         (lambda: weft.Subject("toy", box=(0.0, 0.0, float("nan"), 1.0)), ["'toy'", "'box.2'", "nan"]),
+        (lambda: weft.Subject("toy", keypoints={"nose": (0.5, 1.5)}), ["'toy'", "'keypoints.nose.1'", "1.5"]),
         (lambda: weft.Subject(""), ["'phrase'", "at least 1 character"]),
         (lambda: weft.Subject("toy", imgs=[]), ["imgs", "images"]),
         (lambda: weft.Subject("toy", occurrence=0), ["'occurrence'", "greater than or equal to 1"]),
