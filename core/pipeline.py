@@ -211,9 +211,8 @@ class Pipeline:
 
     def _noise(self, generators: Sequence[torch.Generator], host: Host) -> Float[Tensor, "s c h w"]:
         shape = (1, int(self.vae.config["latent_channels"]), *host.latent_size)
-        return torch.cat([torch.randn(shape, generator=generator) for generator in generators]).to(
-            host.device
-        )
+        noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+        return noise.to(host.device, torch.promote_types(host.dtype, torch.float32))
 
     def _map_paths(self, latent_size: Grid) -> frozenset[str]:
         depth = {path: self._depth(path) for path in cross_attention_paths(self.unet)}
