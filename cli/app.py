@@ -41,6 +41,12 @@ app.add_typer(plugins, name="plugins")
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Folder for the pictures; made when it is not there.")
 ]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Override a setting, as in sampler.steps=20; repeatable."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 RunFileArgument = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="A run file.")]
 
@@ -100,22 +106,50 @@ def demo(output: Output = Path("runs/demo")) -> Exit:
 
 @app.command()
 @command
-def generate(run_file: RunFileArgument, output: Output = Path("outputs")) -> Exit:
-    """Draw what a run file describes. Finished pictures stay when a later one fails or Ctrl-C is pressed."""
+def generate(
+    run_file: RunFileArgument, output: Output = Path("outputs"), overrides: Overrides = None
+) -> Exit:
+    """Draw what a run file describes and is not there yet. Finished pictures stay when Ctrl-C is pressed."""
     from .generate import generate_run
 
-    return generate_run(run_file, output)
+    return generate_run(run_file, output, overrides or ())
 
 
 @app.command()
 @command
 def validate(
     run_files: Annotated[list[Path], typer.Argument(metavar="RUN.yaml...", help="Run files.")],
+    overrides: Overrides = None,
 ) -> Exit:
     """Check run files without drawing anything: every mistake at once, with its line."""
-    from .inspect import validate_runs
+    from .validate import validate_runs
 
-    return validate_runs(run_files)
+    return validate_runs(run_files, overrides or ())
+
+
+@app.command()
+@command
+def preview(
+    run_file: RunFileArgument, output: Output = Path("previews"), overrides: Overrides = None
+) -> Exit:
+    """Draw the boxes, masks and reference pictures of a run file, before anything is sampled."""
+    from .preview import preview
+
+    return preview(run_file, output, overrides or ())
+
+
+@app.command()
+@command
+def repro(
+    picture: Annotated[Path, typer.Argument(metavar="IMAGE.png", help="A picture that weft drew.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write the new picture.")
+    ] = None,
+) -> Exit:
+    """Draw a picture again from what it carries, after its digests are checked, and compare."""
+    from .repro import repro
+
+    return repro(picture, output)
 
 
 @app.command()

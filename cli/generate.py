@@ -1,110 +1,98 @@
-"""`weft generate`: every variant of a run file, each picture written as soon as its batch is finished."""
+"""`weft generate`: every picture of a run file that is not there yet, each written as soon as its batch is finished."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from ..core.errors import WeftError
-from ..core.files import make_folder, write_image
-from ..core.runfile import Run, read_run_file
+from ..core.items import Item, plan
+from ..core.listener import Listener
+from ..core.recipe import Recipe
+from ..core.runfile import read_run_file
+from ..core.store import Store
 from .app import Exit
-from .pictures import Row, sheet
+from .report import write_report
 from .show import bar, out, print_error
 
 if TYPE_CHECKING:
-    from ..core.pipeline import Pipeline
-    from ..core.result import Result
-
-MANIFEST = "pictures.jsonl"
-SHEET = "sheet.png"
-SHEET_PICTURES = 100
+    from ..core.engines import Engine
 
 
-@dataclass
-class Written:
-    """What has been written so far."""
+class _Keeper(Listener):
+    """Keeps what is drawn, counts it, and tells each error once."""
 
-    folder: Path
-    count: int = 0
-    rows: list[Row] = field(default_factory=list)
+    def __init__(self, store: Store, done: int, show: Callable[[float, str], None]) -> None:
+        self.store, self.done, self.show = store, done, show
+        self.told: set[str] = set()
 
-    def add(self, image: Image.Image, seed: int, sweep: Mapping[str, Any]) -> None:
-        """Write one picture and its line of the manifest."""
-        path = write_image(image, self.folder / f"{self.count:04d}-seed{seed}.png")
-        with open(self.folder / MANIFEST, "a" if self.count else "w", encoding="utf-8") as manifest:
-            manifest.write(json.dumps({"file": path.name, "seed": seed, "sweep": sweep}) + "\n")
-        self.count += 1
+    def drawn(self, item: Item, image: Image.Image, recipe: Recipe) -> None:
+        wrong = self.store.keep(item, image, recipe)
+        self.done += 1
+        self.show(self.done, "")
+        if wrong is not None:
+            self.tell(wrong)
+
+    def failed(self, items: Sequence[Item], error: WeftError) -> None:
+        self.tell(error)
+
+    def working(self, done: float, text: str) -> None:
+        self.show(self.done + done, text)
+
+    def tell(self, error: WeftError) -> None:
+        if str(error) not in self.told:
+            print_error(error)
+        self.told.add(str(error))
 
 
-def generate_run(path: Path, folder: Path) -> Exit:
-    """Draw every variant. A variant that fails is reported and the next one is drawn."""
-    runs = read_run_file(path)
-    make_folder(folder, "--output")
-    total = sum(len(run.seeds) for run in runs)
-    written = Written(folder)
-    told: set[str] = set()
+def generate_run(
+    path: Path, folder: Path, overrides: Sequence[str] = (), engine: Callable[[], Engine] | None = None
+) -> Exit:
+    """Draw what is missing. A run that fails is reported and the next one is drawn.
+
+    Args:
+        overrides: ``path=value`` each.
+        engine: made when there is something to draw; the local one by default.
+    """
+    runs = read_run_file(path, overrides=overrides)
+    items = plan(runs)
+    store = Store(folder)
+    missing = store.missing(items)
+    there = len(items) - len(missing)
+    if there:
+        out.print(f"{there} of {len(items)} pictures are in {folder} already")
+    keeper = None
     try:
-        with bar(total) as (progress, task):
-            pipes: dict[str, Pipeline] = {}
-            for run in runs:
-                try:
-                    _draw(
-                        run,
-                        pipes,
-                        written,
-                        lambda done, text: progress.update(task, completed=done, description=text),
-                    )
-                except WeftError as error:
-                    if str(error) not in told:
-                        print_error(error)
-                    told.add(str(error))
+        with bar(len(items)) as (progress, task):
+
+            def show(done: float, text: str) -> None:
+                progress.update(task, completed=done, **({"description": text} if text else {}))
+
+            keeper = _Keeper(store, there, show)
+            if missing:
+                (engine or _local)().draw(missing, keeper)
+            for item in items:
+                wrong = store.measure(item)
+                if wrong is not None:
+                    keeper.tell(wrong)
     except KeyboardInterrupt:
-        print(f"interrupted: {written.count} of {total} pictures are in {folder}", file=sys.stderr)
+        done = keeper.done if keeper is not None else there
+        print(f"interrupted: {done} of {len(items)} pictures are in {folder}", file=sys.stderr)
+        print("The same command draws the rest.", file=sys.stderr)
         return Exit.INTERRUPTED
-    if 1 < written.count <= SHEET_PICTURES:
-        write_image(sheet(written.rows), folder / SHEET)
-    if written.count:
-        out.print(f"{written.count} of {total} pictures are in {folder}")
-    if not told:
+    if keeper.done:
+        write_report(store, [item for item in items if store.path(item) is not None])
+        out.print(f"{keeper.done} of {len(items)} pictures are in {folder}")
+    if not keeper.told:
         return Exit.OK
-    return Exit.PARTIAL if written.count else Exit.USER_ERROR
+    return Exit.PARTIAL if keeper.done else Exit.USER_ERROR
 
 
-def _draw(run: Run, pipes: dict[str, Pipeline], written: Written, report: Any) -> None:
-    from .. import load
+def _local() -> Engine:
+    from ..core.engines.local import LocalEngine
 
-    if run.model not in pipes:
-        report(written.count, "loading")
-        pipes[run.model] = load(run.model)
-    images: list[Image.Image] = []
-    before = written.count
-
-    def keep(batch: Result) -> None:
-        for image, sample in zip(batch.images, batch.samples, strict=True):
-            written.add(image, sample.seed, run.sweep)
-            images.append(image)
-
-    try:
-        pipes[run.model].generate(
-            run.scene,
-            run.conditioners,
-            run.guidance,
-            **run.sampler.options(),
-            seeds=run.seeds,
-            attention=False,
-            progress=lambda now: report(
-                before + now.fraction * now.images, f"step {now.step} of {now.steps}"
-            ),
-            on_batch=keep,
-        )
-    finally:
-        if images:
-            label = ", ".join(f"{name}: {value}" for name, value in run.sweep.items()) or run.scene.prompt
-            written.rows.append(Row(label, images))
+    return LocalEngine()

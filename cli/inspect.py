@@ -1,33 +1,15 @@
-"""`weft validate`, `weft models` and `weft plugins list`: what is there, without loading torch."""
+"""`weft models` and `weft plugins list`: what is there, without loading torch."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
-from ..core.errors import UserError
 from ..core.registry import registry
-from ..core.runfile import read_run_file
 from ..zoo.models import Status, status
 from .app import Exit
-from .show import errors, out, print_error, print_table, table
-
-
-def validate_runs(paths: list[Path]) -> Exit:
-    """Check every file; exit code 2 when one is wrong."""
-    code = Exit.OK
-    for path in paths:
-        try:
-            runs = read_run_file(path)
-        except UserError as error:
-            print_error(error)
-            code = Exit.USER_ERROR
-        else:
-            pictures = sum(len(run.seeds) for run in runs)
-            out.print(f"{path}: ok, {_count(pictures, 'picture')} in {_count(len(runs), 'variant')}")
-    return code
+from .show import errors, print_table, table
 
 
 def list_models(as_json: bool) -> Exit:
@@ -80,7 +62,3 @@ def _parameters(plugin: type[Any]) -> dict[str, Any]:
 
 def _size(one: Status) -> str:
     return f"{one.bytes / 1e6:.1f} MB" if one.weights else "-"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -16,21 +16,32 @@ INK = (40, 40, 52)
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures side by side, and what they have in common."""
+    """Pictures side by side, what they have in common, and what is said below each; empty for nothing."""
 
     label: str
     images: Sequence[Image.Image]
+    captions: Sequence[str] = ()
 
 
 def sheet(rows: Sequence[Row], columns: int = 1) -> Image.Image:
-    """Rows of pictures, each with its label above, in one or more columns. Small pictures are enlarged smoothly."""
+    """Rows of pictures, each with its label above and captions below, in one or more columns.
+
+    Small pictures are enlarged smoothly.
+    """
     font = ImageFont.load_default(TEXT)
     enlarged = [[_enlarge(image) for image in row.images] for row in rows]
     width = max(sum(image.width + GAP for image in images) - GAP for images in enlarged)
-    labels = [textwrap.wrap(row.label, max(8, int(width / (TEXT * 0.45)))) for row in rows]
+    labels = [_wrapped(row.label, width) for row in rows]
+    captions = [
+        [_wrapped(text, image.width) for text, image in zip(row.captions, images, strict=bool(row.captions))]
+        for row, images in zip(rows, enlarged, strict=True)
+    ]
     line = TEXT + 5
     high = [len(label) * line for label in labels]
-    tall = [max(image.height for image in images) for images in enlarged]
+    below = [max(map(len, texts), default=0) * line for texts in captions]
+    tall = [
+        max(image.height for image in images) + space for images, space in zip(enlarged, below, strict=True)
+    ]
     deep = -(-len(rows) // columns)
     tops = [GAP]
     for start in range(deep):
@@ -44,10 +55,16 @@ def sheet(rows: Sequence[Row], columns: int = 1) -> Image.Image:
         for offset, text in enumerate(labels[number]):
             draw.text((x, y + offset * line), text, fill=INK, font=font)
         y += max(high[i] for i in range(down * columns, min(len(rows), (down + 1) * columns)))
-        for image in images:
+        for place, image in enumerate(images):
             made.paste(image, (x, y))
+            for offset, text in enumerate(captions[number][place] if captions[number] else ()):
+                draw.text((x, y + image.height + offset * line), text, fill=INK, font=font)
             x += image.width + GAP
     return made
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(8, int(width / (TEXT * 0.45))))
 
 
 def _enlarge(image: Image.Image) -> Image.Image:

@@ -26,7 +26,7 @@ from .scene import ImageSource, Scene, Subject
 from .scenesfile import scene_trees
 from .sweep import variants
 from .tree import Tree
-from .yamlfile import FileErrors, Problem, read_yaml
+from .yamlfile import Document, FileErrors, Problem, read_yaml
 
 KINDS = {"conditioners": "conditioner", "guidance": "guidance"}
 MAX_SEEDS = 10_000
@@ -121,9 +121,6 @@ class Run:
         reproducibility: see `Pipeline.generate`.
         metrics: names of what is measured of every picture.
         number: of the scene in the file, from 0.
-        config: the settings of this run alone as a run file, every parameter written out; paths are relative to
-            ``folder``.
-        folder: of the run file.
     """
 
     model: str
@@ -136,8 +133,6 @@ class Run:
     reproducibility: Reproducibility = "normal"
     metrics: tuple[str, ...] = ()
     number: int = 0
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    folder: Path = Path()
 
 
 def read_run_file(
@@ -152,15 +147,20 @@ def read_run_file(
     Raises:
         FileErrors: everything that is wrong with it.
     """
+    return runs_of(read_yaml(path), Path(path).parent, plugins, overrides)
+
+
+def runs_of(
+    document: Document, folder: Path, plugins: Registry | None = None, overrides: Iterable[str] = ()
+) -> list[Run]:
+    """As `read_run_file`, of a document that is read already; its paths are relative to ``folder``."""
     from .runreader import Reader
 
-    document = read_yaml(path)
     if not isinstance(document.data, dict):
         start = "a mapping that starts with 'version: 1'"
         raise FileErrors([document.problem((), start, written(document.data))])
     tree = Tree(document)
     migrate(tree)
-    folder = Path(path).parent
     told = _Told()
     _complete(tree)
     told.add(apply_overrides(tree, overrides))

@@ -6,10 +6,9 @@ import copy
 import dataclasses
 import functools
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,7 +18,7 @@ from .errors import PluginError, UserError, WeftError, did_you_mean
 from .plugin import Plugin
 from .registry import Registry
 from .runfile import KINDS, MAX_SEEDS, Run, SeedRange, Settings
-from .scene import Scene, Subject, locate
+from .scene import Scene, locate
 from .sweep import Variant
 from .yamlfile import Keys
 
@@ -36,7 +35,7 @@ class Reader:
 
     Args:
         variant: the settings.
-        folder: of the run file; paths of the run's `config` are relative to it.
+        folder: of the run file; paths are relative to it.
         pictures: what paths of pictures in the settings are relative to.
         plugins: where plugins, models and metrics are looked up.
     """
@@ -44,7 +43,6 @@ class Reader:
     def __init__(self, variant: Variant, folder: Path, pictures: Path, plugins: Registry) -> None:
         self.variant, self.folder, self.pictures, self.plugins = variant, folder, pictures, plugins
         self.data = copy.deepcopy(variant.tree.data)
-        self.config: dict[str, Any] = {}
         self.mistakes: list[Complaint] = []
 
     def read(self, number: int) -> Run | None:
@@ -73,36 +71,7 @@ class Reader:
             reproducibility=settings.reproducibility,
             metrics=settings.metrics,
             number=number,
-            config=self._config(settings, conditioners, guidance),
-            folder=self.folder,
         )
-
-    def _config(
-        self, settings: Settings, conditioners: tuple[Plugin, ...], guidance: tuple[Plugin, ...]
-    ) -> dict[str, Any]:
-        paths = self.config  # the pictures' paths, in the shape of the settings
-        scene = {"prompt": settings.prompt, "subjects": [], **paths}
-        scene["subjects"] = [
-            _subject(subject, paths.get("subjects", {}).get(index, {}))
-            for index, subject in enumerate(settings.subjects)
-        ]
-        plugins = {"conditioners": conditioners, "guidance": guidance}
-        sections = {
-            kind: [
-                {"type": one.name, **_adapter(type(one)).dump_python(one, mode="json", warnings=False)}
-                for one in made
-            ]
-            for kind, made in plugins.items()
-        }
-        return {
-            "version": settings.version,
-            "model": self._written_model(),
-            **{name: part for name, part in scene.items() if part},
-            **sections,
-            "sampler": settings.sampler.options(),
-            "reproducibility": settings.reproducibility,
-            "seeds": list(settings.seeds),
-        }
 
     def _validate(self, section: type[T], data: Any, keys: Keys, also: Iterable[str] = ()) -> T | None:
         try:
@@ -129,10 +98,6 @@ class Reader:
         for holder, name, keys in list(_pictures(self.data)):
             path = self.pictures / holder[name]
             if self._is_there(path, Path.is_file):
-                place = self.config
-                for key in keys[:-1]:
-                    place = place.setdefault(key, {})
-                place[keys[-1]] = self._relative(path)
                 holder[name] = str(path.resolve())
                 continue
             self.mistakes.append(Complaint(keys, "a picture", *self._no_such_file(path, holder[name])))
@@ -147,9 +112,6 @@ class Reader:
         near = self._is_there(path.parent, Path.is_dir)
         siblings = [entry.name for entry in path.parent.iterdir()] if near else []
         return f"no such file: {written(name)}", did_you_mean(path.name, siblings)
-
-    def _relative(self, path: Path) -> str:
-        return PurePath(os.path.relpath(path, self.folder)).as_posix()
 
     def _check_phrases(self) -> None:
         prompt, subjects = self.data.get("prompt"), self.data.get("subjects")
@@ -178,10 +140,6 @@ class Reader:
             return  # a hub id, which only loading can check
         expected = f"a model ({', '.join(known)}), a folder or a .safetensors file"
         self.mistakes.append(Complaint(("model",), expected, written(name), did_you_mean(name, known)))
-
-    def _written_model(self) -> str:
-        name = str(self.variant.tree.data["model"])
-        return name if name == self.data["model"] else self._relative(self.folder / name)
 
     def _check_metrics(self) -> None:
         names = self.data.get("metrics")
@@ -252,19 +210,6 @@ class Reader:
                 else:
                     found, hint = self._no_such_file(path, value)
                     self.mistakes.append(Complaint((*keys, name), "a file or a folder", found, hint))
-
-
-def _subject(subject: Subject, paths: dict[str, Any]) -> dict[str, Any]:
-    """A subject as a run file writes it."""
-    parts: dict[str, Any] = {
-        "phrase": subject.phrase,
-        "images": list(paths.get("images", {}).values()),
-        "box": list(subject.box or ()),
-        "mask": paths.get("mask"),
-        "style": paths.get("style"),
-        "occurrence": subject.occurrence,
-    }
-    return {name: part for name, part in parts.items() if part}
 
 
 @functools.cache

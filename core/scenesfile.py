@@ -10,7 +10,17 @@ from typing import Any
 
 from .complaints import Complaint, unknown, written
 from .tree import Tree, leaves
-from .yamlfile import MAX_BYTES, MAX_DEPTH, Document, FileErrors, Keys, Problem, parse_yaml, read_text, read_yaml
+from .yamlfile import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    Document,
+    FileErrors,
+    Keys,
+    Problem,
+    parse_yaml,
+    read_text,
+    read_yaml,
+)
 
 MAX_SCENES = 10_000
 MAX_FILE_BYTES = 32_000_000
@@ -52,7 +62,7 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
         return [], [*problems, origin.problem(keys, "a list of scenes, or a file of them", written(value))]
     if not 0 < len(found) <= MAX_SCENES:
         expected = f"1 to {MAX_SCENES:,} scenes"
-        return [], [*problems, origin.problem(keys, expected, f"{len(found):,}")] if not problems else problems
+        return [], problems or [origin.problem(keys, expected, f"{len(found):,}")]
     trees = []
     for document, place, scene in found:
         content = {"prompt": scene} if isinstance(scene, str) else scene
@@ -136,7 +146,9 @@ class _Repeated(Exception):
 def _parse_line(document: _Line) -> Any:
     line = document.lines[0]
     if len(line) > MAX_BYTES:
-        raise FileErrors([document.at((1, 1), f"lines of at most {MAX_BYTES:,} characters", f"{len(line):,}")])
+        raise FileErrors(
+            [document.at((1, 1), f"lines of at most {MAX_BYTES:,} characters", f"{len(line):,}")]
+        )
     try:
         data = json.loads(line, object_pairs_hook=_once)
     except json.JSONDecodeError as error:

@@ -65,7 +65,9 @@ class Tree:
         """Give a setting another path, and remember where it was written; False when it is not there."""
         holder: Any = self.data
         for key in old:
-            known = holder if isinstance(holder, dict) else range(len(holder)) if isinstance(holder, list) else ()
+            known = (
+                holder if isinstance(holder, dict) else range(len(holder)) if isinstance(holder, list) else ()
+            )
             if key not in known:
                 return False
             holder = holder[key]

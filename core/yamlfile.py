@@ -62,9 +62,7 @@ class FileErrors(UserError):
 
     def __init__(self, problems: list[Problem]) -> None:
         files = list(dict.fromkeys(problem.file for problem in problems))
-        self.problems = tuple(
-            sorted(problems, key=lambda one: (files.index(one.file), one.line, one.column))
-        )
+        self.problems = tuple(sorted(problems, key=lambda one: (files.index(one.file), one.line, one.column)))
         first = self.problems[0]
         super().__init__(first.place, first.expected, first.found, first.hint)
 

@@ -1,5 +1,6 @@
 """The commands: what they print, how they end, and that the light ones stay light."""
 
+import hashlib
 import json
 import os
 import resource
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -44,12 +46,17 @@ def weft(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def manifest(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["--help"],
         ["generate", "--help"],
         ["validate", "run.yaml"],
+        ["schema"],
         ["models"],
         ["plugins", "list"],
         ["plugins", "list", "--json"],
@@ -73,18 +80,26 @@ def test_generate_writes_pictures_a_manifest_and_a_sheet(folder: Path) -> None:
     done = weft("generate", folder / "run.yaml", "-o", folder / "out")
     assert done.exit_code == 0, done.output
     assert f"3 of 3 pictures are in {folder / 'out'}" in done.stdout
-    names = ["0000-seed0.png", "0001-seed1.png", "0002-seed2.png"]
-    assert sorted(path.name for path in (folder / "out").iterdir()) == [*names, "pictures.jsonl", "sheet.png"]
-    lines = [json.loads(line) for line in (folder / "out" / "pictures.jsonl").read_text().splitlines()]
-    assert lines == [{"file": name, "seed": seed, "sweep": {}} for seed, name in enumerate(names)]
-    assert Image.open(folder / "out" / names[0]).size == (32, 32)
+    lines = manifest(folder / "out")
+    names = [f"{seed:04d}-seed{seed}-{line['id'][:8]}" for seed, line in enumerate(lines)]
+    written = {path.name for path in (folder / "out").iterdir()}
+    assert written == {
+        *(f"{name}{suffix}" for name in names for suffix in (".png", ".json")),
+        "manifest.jsonl",
+        "sheet.png",
+    }
+    for seed, (line, name) in enumerate(zip(lines, names, strict=True)):
+        assert (line["file"], line["seed"], line["sweep"]) == (f"{name}.png", seed, {})
+        content = (folder / "out" / line["file"]).read_bytes()
+        assert line["sha256"] == hashlib.sha256(content).hexdigest()
+        assert Image.open(folder / "out" / line["file"]).size == (32, 32)
 
 
 def test_a_sweep_draws_every_variant(folder: Path) -> None:
     (folder / "run.yaml").write_text(RUN + "sweep: {guidance.0.scale: [1, 5]}\n")
     done = weft("generate", folder / "run.yaml", "-o", folder / "out")
     assert done.exit_code == 0, done.output
-    lines = [json.loads(line) for line in (folder / "out" / "pictures.jsonl").read_text().splitlines()]
+    lines = manifest(folder / "out")
     assert [(line["seed"], line["sweep"]["guidance.0.scale"]) for line in lines] == [
         (seed, scale) for scale in (1, 5) for seed in (0, 1, 2)
     ]
@@ -179,6 +194,7 @@ def test_ctrl_c_ends_with_130_and_keeps_finished_pictures(folder: Path) -> None:
     assert "of 5000 pictures are in out" in told
     assert "Traceback" not in told
     pictures = sorted(out.glob("*.png"))
+    assert "The same command draws the rest." in told
     assert len(pictures) >= 3
     assert not list(out.glob("*.partial"))
     for picture in pictures:
