@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .errors import UserError, did_you_mean
-
-MAX_CONFIG_BYTES = 1_000_000
+from .jsonfile import read_config as read_config
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -38,27 +35,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise UserError(f"file '{path.name}', tensor '{name}'", "finite numbers", "NaN or infinity")
     return tensors
-
-
-def read_config(path: Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
-    """A JSON object of at most ``limit`` bytes.
-
-    Raises:
-        UserError: the file is missing, too large, or not a JSON object.
-    """
-    try:
-        if path.stat().st_size > limit:
-            raise UserError(
-                f"file '{path}'", f"at most {limit} bytes of JSON", f"{path.stat().st_size} bytes"
-            )
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"file '{path}'", "a file that exists", "none") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"file '{path}'", "JSON", f"something else ({error})") from None
-    if not isinstance(config, dict):
-        raise UserError(f"file '{path}'", "a JSON object", type(config).__name__)
-    return config
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], place: str, dtype: torch.dtype) -> None:

@@ -1,0 +1,226 @@
+"""Drawing a scene as it is described: boxes, masks, phrases and reference pictures. Free of torch."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ..core.imagefile import open_image
+from ..core.scene import ImageSource, Scene, Subject, locate
+
+# Okabe and Ito's palette, which colour-blind readers tell apart (https://jfly.uni-koeln.de/color)
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#6A5D00")
+INK, FAINT, PAPER, FIELD, RULE = "#23232b", "#74747f", "#ffffff", "#f4f3ef", "#dfddd6"
+SCALE = 2
+"""Everything is drawn so many times larger and reduced at the end, for smooth edges."""
+SIDE = 640 * SCALE
+MARGIN = 28 * SCALE
+PANEL = 268 * SCALE
+THUMB = 76 * SCALE
+
+
+@dataclass(frozen=True)
+class _Fonts:
+    text: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    small: ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def scene_picture(scene: Scene, size: tuple[int, int], lines: Sequence[str] = ()) -> Image.Image:
+    """A scene on its canvas, with what is known of every subject beside it.
+
+    Args:
+        size: (height, width) of the picture to come; the canvas has its proportions.
+        lines: small print below the prompt.
+
+    Raises:
+        UserError: a picture of the scene cannot be opened.
+    """
+    fonts = _Fonts(ImageFont.load_default(15 * SCALE), ImageFont.load_default(12 * SCALE))
+    canvas = _canvas(scene, size, fonts)
+    panel = _panel(scene, fonts)
+    width = MARGIN + canvas.width + MARGIN + PANEL + MARGIN
+    caption = _caption(scene, lines, width - 2 * MARGIN, fonts)
+    top = max(canvas.height, panel.height)
+    made = Image.new("RGB", (width, MARGIN + top + MARGIN + caption.height + MARGIN), PAPER)
+    made.paste(canvas, (MARGIN, MARGIN))
+    made.paste(panel, (MARGIN + canvas.width + MARGIN, MARGIN))
+    made.paste(caption, (MARGIN, MARGIN + top + MARGIN))
+    return made.reduce(SCALE)
+
+
+def color_of(number: int) -> str:
+    """The colour of the subject of this number, from 0."""
+    return COLORS[number % len(COLORS)]
+
+
+def _canvas(scene: Scene, size: tuple[int, int], fonts: _Fonts) -> Image.Image:
+    factor = SIDE / max(size)
+    height, width = (max(1, round(side * factor)) for side in size)
+    made = Image.new("RGBA", (width, height), FIELD)
+    draw = ImageDraw.Draw(made)
+    if scene.source is not None:
+        source = open_image(scene.source, "field 'source'").resize((width, height)).convert("RGBA")
+        made = Image.blend(source, Image.new("RGBA", source.size, FIELD), 0.45)
+        draw = ImageDraw.Draw(made)
+    for tenth in range(1, 10):
+        x, y = width * tenth // 10, height * tenth // 10
+        draw.line((x, 0, x, height), fill=RULE, width=SCALE)
+        draw.line((0, y, width, y), fill=RULE, width=SCALE)
+    if scene.edit_mask is not None:
+        made = _tinted(made, scene.edit_mask, INK, 0.35, "field 'edit_mask'")
+    labels: list[tuple[tuple[int, int], str, str]] = []
+    for number, subject in enumerate(scene.subjects):
+        color = color_of(number)
+        corner = None
+        if subject.mask is not None:
+            place = f"subject '{subject.phrase}', field 'mask'"
+            made = _tinted(made, subject.mask, color, 0.45, place)
+            corner = _first_pixel(made.size, subject.mask, place)
+        if subject.box is not None:
+            left, top, right, bottom = (
+                round(part * side) for part, side in zip(subject.box, (width, height) * 2, strict=True)
+            )
+            if subject.mask is None:
+                made = _filled(made, (left, top, right, bottom), color)
+            draw = ImageDraw.Draw(made)
+            draw.rectangle(
+                (left, top, max(left, right - 1), max(top, bottom - 1)), outline=color, width=3 * SCALE
+            )
+            corner = (left, top)
+        if corner is not None:
+            labels.append((corner, subject.phrase, color))
+    draw = ImageDraw.Draw(made)
+    for corner, phrase, color in labels:  # last, so that no box covers one
+        _chip(draw, corner, phrase, color, made.size, fonts)
+    if not labels:
+        text = "no boxes and no masks"
+        draw.text((width / 2, height / 2), text, fill=FAINT, font=fonts.text, anchor="mm")
+    draw.rectangle((0, 0, width - 1, height - 1), outline=RULE, width=2 * SCALE)
+    return made.convert("RGB")
+
+
+def _filled(made: Image.Image, box: tuple[int, int, int, int], color: str) -> Image.Image:
+    layer = Image.new("RGBA", made.size, (0, 0, 0, 0))
+    ImageDraw.Draw(layer).rectangle(box, fill=f"{color}2e")
+    return Image.alpha_composite(made, layer)
+
+
+def _tinted(made: Image.Image, mask: ImageSource, color: str, strength: float, place: str) -> Image.Image:
+    shape = open_image(mask, place).convert("L").resize(made.size)
+    tint = Image.new("RGBA", made.size, color)
+    return Image.composite(tint, made, shape.point(lambda value: value * strength))
+
+
+def _first_pixel(size: tuple[int, int], mask: ImageSource, place: str) -> tuple[int, int] | None:
+    found = open_image(mask, place).convert("L").resize(size).point(lambda value: 255 if value > 127 else 0)
+    box = found.getbbox()
+    return None if box is None else box[:2]
+
+
+def _chip(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    phrase: str,
+    color: str,
+    size: tuple[int, int],
+    fonts: _Fonts,
+) -> None:
+    text = textwrap.shorten(phrase, 40, placeholder="...")
+    x, y = corner
+    across, down = round(draw.textlength(text, font=fonts.text)) + 14 * SCALE, 24 * SCALE
+    x, y = max(0, min(x, size[0] - across)), max(0, min(y, size[1] - down))
+    draw.rectangle((x, y, x + across, y + down), fill=color)
+    draw.text((x + 7 * SCALE, y + down / 2), text, fill="white", font=fonts.text, anchor="lm")
+
+
+def _panel(scene: Scene, fonts: _Fonts) -> Image.Image:
+    """What is known of every subject, and the pictures of the scene as a whole."""
+    made = Image.new("RGB", (PANEL, 100_000 // SCALE), PAPER)
+    draw = ImageDraw.Draw(made)
+    y = 0
+    for number, subject in enumerate(scene.subjects):
+        color = color_of(number)
+        draw.rectangle((0, y, 4 * SCALE, y + 20 * SCALE), fill=color)
+        title = textwrap.shorten(subject.phrase, 30, placeholder="...")
+        if subject.occurrence is not None:
+            title += f" ({subject.occurrence})"
+        draw.text((12 * SCALE, y + 10 * SCALE), title, fill=INK, font=fonts.text, anchor="lm")
+        y += 26 * SCALE
+        draw.text((12 * SCALE, y), _known(subject), fill=FAINT, font=fonts.small)
+        y += 22 * SCALE
+        place = f"subject '{subject.phrase}'"
+        pictures = [(image, f"{place}, field 'images'") for image in subject.images]
+        pictures += [(subject.style, f"{place}, field 'style'")] if subject.style is not None else []
+        y = _thumbs(made, pictures, y, color) + 14 * SCALE
+    whole = {f"map '{name}'": image for name, image in scene.maps.items()}
+    whole |= {name: image for name, image in (("source", scene.source),) if image is not None}
+    for name, image in whole.items():
+        draw.text((12 * SCALE, y), name, fill=INK, font=fonts.small)
+        y = _thumbs(made, [(image, name)], y + 20 * SCALE, RULE) + 14 * SCALE
+    if y == 0:
+        draw.text((0, 0), "no subjects: the prompt alone", fill=FAINT, font=fonts.text)
+        y = 24 * SCALE
+    return made.crop((0, 0, PANEL, min(y, made.height)))
+
+
+def _known(subject: Subject) -> str:
+    parts = []
+    if subject.box is not None:
+        left, top, right, bottom = subject.box
+        parts.append(f"box {right - left:.0%} x {bottom - top:.0%} at {left:.0%}, {top:.0%}")
+    if subject.mask is not None:
+        parts.append("mask")
+    if subject.images:
+        parts.append(f"{len(subject.images)} picture{'s' if len(subject.images) > 1 else ''}")
+    if subject.style is not None:
+        parts.append("style")
+    return ", ".join(parts) or "the phrase alone"
+
+
+def _thumbs(made: Image.Image, pictures: Sequence[tuple[ImageSource, str]], y: int, color: str) -> int:
+    """Paste pictures in rows; gives the y below them."""
+    draw = ImageDraw.Draw(made)
+    step = THUMB + 8 * SCALE
+    across = (PANEL - 12 * SCALE) // step
+    for number, (source, place) in enumerate(pictures):
+        left, top = 12 * SCALE + number % across * step, y + number // across * step
+        image = open_image(source, place)
+        factor = THUMB / max(image.size)
+        small = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
+        made.paste(small, (left, top))
+        frame = (left - SCALE, top - SCALE, left + small.width, top + small.height)
+        draw.rectangle(frame, outline=color, width=SCALE)
+    return y + -(-len(pictures) // across) * step
+
+
+def _caption(scene: Scene, lines: Sequence[str], width: int, fonts: _Fonts) -> Image.Image:
+    """The prompt, its phrases in their colours, and the small print."""
+    made = Image.new("RGB", (width, 100_000 // SCALE), PAPER)
+    draw = ImageDraw.Draw(made)
+    x, y = 0.0, 0.0
+    for word, color in _words(scene):
+        long = draw.textlength(word, font=fonts.text)
+        if x and x + long > width:
+            x, y = 0.0, y + 24 * SCALE
+        draw.text((x, y), word, fill=color, font=fonts.text)
+        x += long + draw.textlength(" ", font=fonts.text)
+    y += 32 * SCALE
+    for line in lines:
+        for part in textwrap.wrap(line, width // (6 * SCALE)):
+            draw.text((0, y), part, fill=FAINT, font=fonts.small)
+            y += 18 * SCALE
+    return made.crop((0, 0, width, min(made.height, round(y))))
+
+
+def _words(scene: Scene) -> Iterator[tuple[str, str]]:
+    """The words of the prompt, each in the colour of the subject whose phrase it belongs to."""
+    spans = [locate(scene.prompt, one.phrase, one.occurrence) for one in scene.subjects]
+    at = 0
+    for word in scene.prompt.split():
+        at = scene.prompt.index(word, at)
+        inside = [number for number, (start, end) in enumerate(spans) if at < end and at + len(word) > start]
+        yield word, color_of(inside[0]) if inside else INK
+        at += len(word)

@@ -1,0 +1,68 @@
+"""`weft preview`: what a run file describes, drawn before anything is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.errors import UserError
+from ..core.files import make_folder, write_image
+from ..core.jsonfile import read_config
+from ..core.registry import registry
+from ..core.runfile import Run, read_run_file
+from .app import Exit
+from .layout import scene_picture
+from .show import out
+
+UNKNOWN_SIDE = 512
+"""Of a model whose configuration is not here yet: that of Stable Diffusion 1.x."""
+
+
+def preview(path: Path, folder: Path, overrides: Sequence[str] = ()) -> Exit:
+    """Draw every scene of a run file once; a swept setting of the scene makes another one."""
+    runs = read_run_file(path, overrides=overrides)
+    scenes: dict[str, list[Run]] = {}
+    for run in runs:
+        scenes.setdefault(repr((run.scene, size_of(run))), []).append(run)
+    make_folder(folder, "--output")
+    for number, alike in enumerate(scenes.values()):
+        picture = scene_picture(alike[0].scene, size_of(alike[0]), _small_print(alike))
+        target = write_image(picture, folder / f"{path.stem}-{number:04d}.png")
+        if number < 20:
+            out.print(str(target))
+    if len(scenes) > 20:
+        out.print(f"... {len(scenes)} scenes in {folder}")
+    return Exit.OK
+
+
+def size_of(run: Run) -> tuple[int, int]:
+    """(height, width) of the pictures of a run; what it does not say is the model's own."""
+    side = _side(run.model)
+    return run.sampler.height or side, run.sampler.width or side
+
+
+def _side(model: str) -> int:
+    cards = registry().models()
+    folder = cards[model].folder if model in cards else Path(model)
+    try:
+        sample = read_config(folder / "unet" / "config.json")["sample_size"]
+        blocks = read_config(folder / "vae" / "config.json")["block_out_channels"]
+        side = int(sample * 2 ** (len(blocks) - 1))
+    except (UserError, KeyError, TypeError, OverflowError):
+        return UNKNOWN_SIDE
+    return side if 8 <= side <= 4096 else UNKNOWN_SIDE
+
+
+def _small_print(runs: Sequence[Run]) -> list[str]:
+    first = runs[0]
+    height, width = size_of(first)
+    seeds = len(first.seeds)
+    plugins = [
+        f"{kind}: {', '.join(one.name for one in made)}"
+        for kind, made in (("conditioners", first.conditioners), ("guidance", first.guidance))
+        if made
+    ]
+    sampler = f"{width} x {height} pixels, {first.sampler.scheduler}, {first.sampler.steps} steps"
+    count = f"{seeds} seed{'s' if seeds > 1 else ''}"
+    variants = f", {len(runs)} variants" if len(runs) > 1 else ""
+    return [f"{sampler}, {count}{variants}", "; ".join(plugins)]
