@@ -154,6 +154,19 @@ def repro(
 
 @app.command()
 @command
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file; printed when it is not given.")
+    ] = None,
+) -> Exit:
+    """Print the JSON Schema of run files, with the plugins that are installed, for editors."""
+    from .schema import write_schema
+
+    return write_schema(output)
+
+
+@app.command()
+@command
 def models(as_json: AsJson = False) -> Exit:
     """List the models that can be loaded by name, and check their files."""
     from .inspect import list_models

@@ -164,6 +164,4 @@ def _fitted(image: Image.Image) -> Image.Image:
 def metrics() -> Mapping[str, Metric]:
     """Every metric by its name."""
     measures = {"objects": objects, "background": background, "placement": placement, "identity": identity}
-    return {
-        name: Metric((measure.__doc__ or "").strip(), measure) for name, measure in measures.items()
-    }
+    return {name: Metric((measure.__doc__ or "").strip(), measure) for name, measure in measures.items()}

@@ -1,0 +1,29 @@
+"""`weft schema`: the JSON Schema of run files with the plugins that are installed, for editors and programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..core.files import write_file
+from ..core.registry import registry
+from ..core.schema import run_file_schema
+from .app import Exit
+from .show import errors, out
+
+
+def write_schema(file: Path | None) -> Exit:
+    """Print the schema, or write it to a file. Exit code 3 when a broken plugin is left out of it."""
+    text = json.dumps(run_file_schema(), indent=2, ensure_ascii=False) + "\n"
+    if file is None:
+        print(text, end="")
+    else:
+        write_file(text.encode(), file)
+        out.print(f"The schema is {file}. The first line of a run file names it:")
+        out.print(f"# yaml-language-server: $schema={file.name}", markup=False)
+    broken = registry().broken()
+    for one in broken:
+        errors.print(
+            f"broken, and not in it: '{one.name}' of distribution '{one.distribution}': {one.problem}"
+        )
+    return Exit.PARTIAL if broken else Exit.OK
