@@ -26,6 +26,7 @@ class WidenedInput(nn.Module):
         out, own, *kernel = host.weight.shape
         self.weight = nn.Parameter(torch.empty(out, 2 * own + 1, *kernel))
         self.bias = nn.Parameter(torch.empty(out))
+        self._frozen: tuple[WeightDelta, ...] | None = None
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -44,9 +45,19 @@ class WidenedInput(nn.Module):
         return F.conv2d(channels, weight, bias, host.stride, host.padding)
 
     def deltas(self) -> tuple[WeightDelta, ...]:
-        """What training changed of the noisy latents' own weights."""
+        """What training changed of the noisy latents' own weights; gradients reach the parameter.
+
+        Frozen ones give the same objects every time, by which the rows of a batch are gathered.
+        """
+        if self.weight.requires_grad:
+            return (self._delta(),)
+        if self._frozen is None:
+            self._frozen = (self._delta(),)
+        return self._frozen
+
+    def _delta(self) -> WeightDelta:
         (host,) = self._host
-        return (WeightDelta("conv_in", self.weight[:, : host.weight.shape[1]] - host.weight.to(self.weight)),)
+        return WeightDelta("conv_in", self.weight[:, : host.weight.shape[1]] - host.weight.to(self.weight))
 
 
 def _bias(convolution: nn.Conv2d) -> Tensor:

@@ -1,0 +1,73 @@
+"""A picture to edit: its latents, and the part of them that may change."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..core.conditions import resize
+from ..core.errors import UserError
+from ..core.host import Host
+from ..core.images import open_image, open_mask, to_tensor
+from ..core.scene import Box, Scene
+
+
+@torch.no_grad()
+def source_latents(scene: Scene, host: Host) -> Float[Tensor, "c h w"]:
+    """Latents of the scene's source, the mean of what the autoencoder gives, scaled as the UNet reads them.
+
+    Raises:
+        UserError: there is no source, it cannot be read, or it has another size than the picture.
+    """
+    place = "scene, field 'source'"
+    if scene.source is None:
+        raise UserError(place, "a picture to edit", "none")
+    image = open_image(scene.source, place)
+    height, width = host.size
+    if image.size != (width, height):
+        found = f"{image.width} x {image.height}"
+        raise UserError(place, f"a picture of {width} x {height} pixels", found, "Resize or crop it first.")
+    pixels = to_tensor(image).to(host.vae.device, host.vae.dtype)[None] * 2.0 - 1.0
+    latents: Tensor = host.vae.encode(pixels).latent_dist.mode()[0]
+    return (latents * host.vae.config["scaling_factor"]).to(host.device)
+
+
+def editable(scene: Scene, host: Host) -> Float[Tensor, "h w"]:
+    """1 at the latents' positions that may change, 0 at those that keep the source.
+
+    These are the scene's `edit_mask`, where at least half of a position's pixels are bright. Without one they are the
+    subjects' masks and boxes; a box covers whole positions, down from each of its sides, as GLIGEN's code has it.
+
+    Raises:
+        UserError: the scene has neither an edit mask nor a subject with a place, or a mask has another size.
+    """
+    if scene.edit_mask is not None:
+        mask = open_mask(scene.edit_mask, host.size, "scene, field 'edit_mask'")
+        return _positions(mask, host)
+    parts = []
+    for subject in scene.subjects:
+        if subject.mask is not None:
+            place = f"subject '{subject.phrase}', field 'mask'"
+            parts.append(_positions(open_mask(subject.mask, host.size, place), host))
+        elif subject.box is not None:
+            parts.append(_box(subject.box, host))
+    if not parts:
+        hint = "Say what may change."
+        raise UserError("scene, field 'edit_mask'", "a mask, or a subject with a box or a mask", "none", hint)
+    return torch.stack(parts).amax(dim=0)
+
+
+def _positions(mask: Float[Tensor, "_h _w"], host: Host) -> Float[Tensor, "h w"]:
+    return (resize(mask[None].to(host.device), host.latent_size)[0] >= 0.5).float()
+
+
+def _box(box: Box, host: Host) -> Float[Tensor, "h w"]:
+    height, width = host.latent_size
+    left, top, right, bottom = box
+    first_row, first_column = min(int(top * height), height - 1), min(int(left * width), width - 1)
+    positions = torch.zeros(height, width, device=host.device)
+    # a box within one position changes that one
+    rows = slice(first_row, max(int(bottom * height), first_row + 1))
+    positions[rows, first_column : max(int(right * width), first_column + 1)] = 1.0
+    return positions

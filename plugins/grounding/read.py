@@ -1,0 +1,162 @@
+"""What grounding contributes to the branches of one scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...core.conditioner import Fixed, Prepared
+from ...core.errors import UserError, did_you_mean
+from ...core.host import Host
+from ...core.images import open_image
+from ...core.ports import BlockInsert, Entry, InputChannels
+from ...core.scene import Scene, Subject
+from ...core.weights import trained
+from ..edited_source import editable, source_latents
+from . import KEYPOINTS
+from .features import phrase_features, projected, read_projection
+from .networks import GroundingNetworks
+from .tokenizers import KeypointTokenizer, TextImageTokenizer, TextTokenizer
+
+if TYPE_CHECKING:
+    from . import Grounding
+
+
+@torch.no_grad()
+def read(plugin: Grounding, scene: Scene, host: Host) -> Prepared:
+    """Make the tokens of a scene's subjects and their nulls; see `Grounding`."""
+    networks = trained(
+        plugin.name,
+        host,
+        plugin.weights,
+        lambda tensors, place: GroundingNetworks.from_tensors(tensors, host.unet, place),
+    )
+    _check_mode(plugin, networks, host)
+    # the null row goes first, as in a batch with classifier-free guidance
+    null, present = (
+        _keypoints(networks, scene, host)
+        if plugin.mode == "keypoints"
+        else _boxes(plugin, networks, scene, host)
+    )
+    shared: tuple[Entry, ...] = ()
+    if networks.inpainting is not None:
+        kept = 1.0 - editable(scene, host)
+        channels = torch.cat([source_latents(scene, host) * kept, kept[None]])
+        shared = (InputChannels(networks.inpainting, channels), *networks.inpainting.deltas())
+    modules = networks.block_modules
+    return Fixed((BlockInsert(modules, present), *shared), (BlockInsert(modules, null), *shared))
+
+
+def _boxes(
+    plugin: Grounding, networks: GroundingNetworks, scene: Scene, host: Host
+) -> Float[Tensor, "2 m c"]:
+    subjects = [subject for subject in scene.subjects if subject.box is not None]
+    count, places = len(subjects), plugin.max_objects
+    if not subjects:
+        raise UserError(
+            f"grounding, scene '{scene.prompt}'", "a subject with a box", "none", "Set 'box' in a subject."
+        )
+    if count > places:
+        raise UserError(
+            "grounding, field 'max_objects'", f"at most {places} subject(s) with a box", str(count)
+        )
+
+    def filled(rows: Float[Tensor, "n d"], of: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The rows of some subjects in their places, for both forms, and which places are known in each."""
+        values = rows.new_zeros(2, places, rows.shape[-1])
+        known = torch.zeros(2, places, device=rows.device)
+        values[:, list(of)] = rows
+        known[1, list(of)] = 1.0
+        return values, known
+
+    everybody = range(count)
+    boxes, _ = filled(torch.tensor([subject.box for subject in subjects], device=host.device), everybody)
+    phrases = phrase_features(host.text, [subject.phrase for subject in subjects]).to(host.device)
+    text, text_known = filled(phrases, everybody)
+    tokenizer = networks.tokenizer
+    if isinstance(tokenizer, TextTokenizer):
+        return networks.tokens(boxes, text, text_known)
+    assert isinstance(tokenizer, TextImageTokenizer)
+    pictured = [number for number in everybody if subjects[number].images and plugin.mode != "text"]
+    if plugin.mode == "image":
+        text_known = torch.zeros_like(text_known)
+        for number in everybody:
+            if number not in pictured:
+                place = f"subject '{subjects[number].phrase}', field 'images'"
+                raise UserError(place, "an image, in the mode 'image' of grounding", "none")
+    width = len(tokenizer.null_image_feature)
+    pictures = _pictures(plugin, [subjects[number] for number in pictured], width, host)
+    image, image_known = filled(pictures, pictured)
+    return networks.text_image_tokens(boxes, text, text_known, image, image_known)
+
+
+def _pictures(
+    plugin: Grounding, subjects: Sequence[Subject], width: int, host: Host
+) -> Float[Tensor, "n {width}"]:
+    """One feature a subject, of the mean of its pictures' pooled features."""
+    if not subjects:
+        return torch.zeros(0, width, device=host.device, dtype=host.dtype)
+    tower = host.image_tower(plugin.image_encoder, plugin.architecture)
+    pooled = []
+    for subject in subjects:
+        place = f"subject '{subject.phrase}', field 'images'"
+        images = [open_image(image, place) for image in subject.images]
+        pooled.append(tower(tower.pixels(images)).pooled.mean(dim=0))
+    features = torch.stack(pooled)
+    if plugin.image_projection is not None:
+        features = projected(features, read_projection(plugin.image_projection))
+    if features.shape[-1] != width:
+        hint = "Official weights want the field 'image_projection'."
+        raise UserError(
+            "grounding, image features",
+            f"{width} channels, as the weights have",
+            str(features.shape[-1]),
+            hint,
+        )
+    return features
+
+
+def _keypoints(networks: GroundingNetworks, scene: Scene, host: Host) -> Float[Tensor, "2 m c"]:
+    tokenizer = networks.tokenizer
+    assert isinstance(tokenizer, KeypointTokenizer)
+    persons, kinds = len(tokenizer.person_embeddings), len(tokenizer.keypoint_embeddings)
+    subjects = [subject for subject in scene.subjects if subject.keypoints]
+    if not subjects:
+        hint = "Set 'keypoints' in a subject."
+        raise UserError(f"grounding, scene '{scene.prompt}'", "a subject with keypoints", "none", hint)
+    if len(subjects) > persons:
+        raise UserError("grounding", f"at most {persons} subject(s) with keypoints", str(len(subjects)))
+    points = torch.zeros(2, persons, kinds, 2, device=host.device)
+    known = torch.zeros(2, persons, kinds, device=host.device)
+    names = KEYPOINTS[:kinds]
+    for person, subject in enumerate(subjects):
+        for name, point in subject.keypoints.items():
+            if name not in names:
+                place = f"subject '{subject.phrase}', field 'keypoints'"
+                raise UserError(
+                    place, f"names among {', '.join(names)}", f"'{name}'", did_you_mean(name, names)
+                )
+            points[:, person, names.index(name)] = torch.tensor(point, device=host.device)
+            known[1, person, names.index(name)] = 1.0
+    return networks.keypoint_tokens(points.flatten(1, 2), known.flatten(1, 2))
+
+
+def _check_mode(plugin: Grounding, networks: GroundingNetworks, host: Host) -> None:
+    tokenizer = networks.tokenizer
+    if isinstance(tokenizer, TextTokenizer):
+        modes, width = ("text",), len(tokenizer.null_positive_feature)
+    elif isinstance(tokenizer, TextImageTokenizer):
+        modes, width = ("text", "image", "text_image"), len(tokenizer.null_text_feature)
+    else:
+        modes, width = ("keypoints",), host.text.width
+    if plugin.mode not in modes:
+        wanted = " or ".join(f"'{mode}'" for mode in modes)
+        raise UserError("grounding, field 'mode'", f"{wanted}, which these weights know", f"'{plugin.mode}'")
+    if width != host.text.width:
+        raise UserError(
+            "grounding, weights", f"phrases of {host.text.width} channels, as the text encoder's", str(width)
+        )
