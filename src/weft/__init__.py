@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .plugins.diffusers_guider import DiffusersGuider
     from .plugins.fusing import Fusing
     from .plugins.fusion_text import FusionText
+    from .plugins.grounding import Grounding
     from .plugins.instruct import Instruct
     from .plugins.layout import Layout
     from .plugins.pseudo_word import PseudoWord
@@ -39,6 +40,7 @@ __all__ = [
     "DiffusersGuider",
     "Fusing",
     "FusionText",
+    "Grounding",
     "Guidance",
     "Instruct",
     "Layout",
@@ -64,6 +66,7 @@ _HOME = {
     "DiffusersGuider": "weft.plugins.diffusers_guider",
     "Fusing": "weft.plugins.fusing",
     "FusionText": "weft.plugins.fusion_text",
+    "Grounding": "weft.plugins.grounding",
     "Guidance": "weft.core.guidance",
     "Instruct": "weft.plugins.instruct",
     "Layout": "weft.plugins.layout",
