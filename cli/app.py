@@ -138,6 +138,15 @@ def preview(
     return preview(run_file, output, overrides or ())
 
 
+@app.command("show")
+@command
+def show_(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures.")]) -> Exit:
+    """Make a page of a folder's pictures, which opens in a browser without a server."""
+    from .gallery import show
+
+    return show(folder)
+
+
 @app.command()
 @command
 def repro(

@@ -41,6 +41,10 @@ class Manifest:
     def __len__(self) -> int:
         return len(self._lines)
 
+    def lines(self) -> list[Mapping[str, Any]]:
+        """Every item's line, in the order in which they were first written."""
+        return list(self._lines.values())
+
     def line(self, id: str) -> Mapping[str, Any] | None:
         """The line of an item, or None."""
         return self._lines.get(id)

@@ -27,6 +27,7 @@ from .. import __version__
 from .canonical import item_settings, model_path, relative, run_file_text
 from .errors import UserError
 from .files import digest, png, write_file
+from .jsonfile import read_config
 from .modelfiles import model_digests
 from .parameters import parameters_line
 from .recipe import Recipe, Reproducibility
@@ -38,6 +39,9 @@ RUN_FILE = "weft.run"
 PROVENANCE = "weft.provenance"
 REFERENCES = "references"
 """Beside the pictures: reference pictures that were given open, without a file."""
+
+OVERLAY = ".attention."
+"""In the name of a picture's attention overlay, between its stem and the phrase."""
 
 MAX_SIDECAR_BYTES = 8_000_000
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow")
@@ -187,6 +191,13 @@ def read_provenance(path: Path) -> Kept:
     return Kept(texts[RUN_FILE], provenance, source)
 
 
+def read_item(path: Path) -> Mapping[str, Any]:
+    """What else is kept in the JSON file beside a picture, such as metrics; nothing when there is no such file."""
+    data = _sidecar(path.with_suffix(".json"))
+    item = data.get("item")
+    return item if isinstance(item, dict) else {}
+
+
 def pixel_digest(image: Image.Image) -> str:
     """SHA-256 of a picture's mode, size and pixels."""
     head = f"{image.mode} {image.width} {image.height}\n".encode()
@@ -224,16 +235,18 @@ def _png_texts(path: Path) -> dict[str, str]:
 
 
 def _sidecar_texts(path: Path) -> dict[str, str]:
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_SIDECAR_BYTES + 1)
-        data = json.loads(raw) if len(raw) <= MAX_SIDECAR_BYTES else None
-    except (OSError, ValueError, RecursionError):
-        data = None
-    run_file = data.get("run_file") if isinstance(data, dict) else None
-    if not isinstance(run_file, str) or not isinstance(data, dict):
+    data = _sidecar(path)
+    run_file = data.get("run_file")
+    if not isinstance(run_file, str):
         raise UserError(f"file '{path}'", "JSON as Weft writes it beside a picture", "something else")
     return {RUN_FILE: run_file, PROVENANCE: json.dumps(data.get("provenance"))}
+
+
+def _sidecar(path: Path) -> Mapping[str, Any]:
+    try:
+        return read_config(path, MAX_SIDECAR_BYTES)
+    except UserError:
+        return {}
 
 
 def _model_digests(recipe: Recipe) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -18,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import UserError
-from .files import make_folder
-from .provenance import write_item
+from .files import make_folder, write_image
+from .provenance import OVERLAY, write_item
 from .recipe import Recipe
 from .sampler import Trace
 from .scene import Scene
@@ -44,7 +45,7 @@ class Result:
         latents: before decoding, scaled as the VAE's encoder would after its scaling factor.
         samples: every image's scene and seed.
         maps: every image's mean cross-attention over layers, heads and steps; None where it was not recorded.
-        trace: every step of every batch: the branches that were evaluated, and their coefficients.
+        trace: every step of every batch: the branches that were evaluated, what energies did, and what it cost.
         recipe: what they were made with.
     """
 
@@ -91,16 +92,23 @@ class Result:
         """
         return tile(self.images, columns, gap)
 
-    def save(self, folder: str | Path) -> list[Path]:
+    def save(self, folder: str | Path, attention: Sequence[str] = ()) -> list[Path]:
         """Write the images as ``0000-seed7.png``, each with how it was made in it and in a JSON file beside it.
 
         Every file is written in one step, so that a kill leaves no half file.
+
+        Args:
+            attention: phrases whose `overlay` is written beside each image, for `weft show`.
         """
         made = make_folder(Path(folder), "Result.save")
-        return [
-            write_item(made, f"{number:04d}-seed{one.seed}", image, one.scene, one.seed, self.recipe)
-            for number, (image, one) in enumerate(zip(self.images, self.samples, strict=True))
-        ]
+        paths = []
+        for number, (image, one) in enumerate(zip(self.images, self.samples, strict=True)):
+            stem = f"{number:04d}-seed{one.seed}"
+            for phrase in attention:
+                words = re.sub(r"\W+", "-", phrase)[:60]
+                write_image(self.overlay(phrase, number), made / f"{stem}{OVERLAY}{words}.png")
+            paths.append(write_item(made, stem, image, one.scene, one.seed, self.recipe))
+        return paths
 
     def _repr_html_(self) -> str:
         cells = []
