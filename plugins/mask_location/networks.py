@@ -33,9 +33,8 @@ class MaskLocationNetworks(nn.Module):
     def __init__(self, conv_in: nn.Conv2d, unet: LowRank) -> None:
         super().__init__()
         # the bias sets a mask that is zero everywhere, a subject that fills the picture, apart from no mask at all
-        self.convolution = nn.Conv2d(
-            1, conv_in.out_channels, conv_in.kernel_size, conv_in.stride, conv_in.padding
-        )
+        place: dict[str, Any] = {"stride": conv_in.stride, "padding": conv_in.padding}
+        self.convolution = nn.Conv2d(1, conv_in.out_channels, conv_in.kernel_size, **place)  # type: ignore[arg-type]
         nn.init.zeros_(self.convolution.weight)
         assert self.convolution.bias is not None
         nn.init.zeros_(self.convolution.bias)

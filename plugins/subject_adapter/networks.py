@@ -120,7 +120,8 @@ class SubjectAdapterNetworks(nn.Module):
             boxed[..., None], fourier_features(exact).to(null), self.null_position_feature
         )
         positions = repeat(positions, "b s f -> b s p f", p=patches.shape[2])
-        return rearrange(self.projection(torch.cat([images, positions], dim=-1)), "b s p c -> b (s p) c")
+        tokens: Tensor = self.projection(torch.cat([images, positions], dim=-1))
+        return rearrange(tokens, "b s p c -> b (s p) c")
 
 
 def _first_side(tensors: Mapping[str, Tensor], name: str) -> int:

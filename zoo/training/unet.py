@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
-from einops import einsum, rearrange, reduce
+from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from open_clip.model import CLIP
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from ...core.maps import Site
+from ...plugins.attention_loss import balanced_loss
 from .clip import text_states
 from .loop import LoopRecipe, Task
 from .pictures import Pictures, grid
@@ -81,27 +83,6 @@ class RecordingProcessor:
         x = rearrange(einsum(p, v, "b h q l, b h l d -> b h q d"), "b h q d -> b q (h d)")
         out: Tensor = attn.to_out[0](x)
         return out
-
-
-def localization_loss(
-    maps: list[Float[Tensor, "b q l"]], nouns: Int[Tensor, "b n"], masks: Float[Tensor, "b n 16 16"]
-) -> Float[Tensor, " b"]:
-    """Mean attention of each known noun outside its object's mask less the mean inside it, averaged over both.
-
-    ``nouns`` are token positions, -1 where unknown. A picture without known nouns scores 0.
-    """
-    known = (nouns >= 0) & (masks.sum((2, 3)) > 0)
-    total = torch.zeros(len(nouns), device=nouns.device)
-    for attention in maps:
-        side = math.isqrt(attention.shape[1])
-        inside = reduce(masks, "b n (h a) (w c) -> b n (h w)", "mean", h=side, w=side)
-        here = attention.gather(2, nouns.clamp(min=0)[:, None].expand(-1, attention.shape[1], -1))
-        here = rearrange(here, "b q n -> b n q")
-        outside = 1 - inside
-        score = (here * outside).sum(-1) / outside.sum(-1).clamp(min=1e-3)
-        score = score - (here * inside).sum(-1) / inside.sum(-1).clamp(min=1e-3)
-        total = total + (score * known).sum(-1) / known.sum(-1).clamp(min=1)
-    return total / max(1, len(maps))
 
 
 def timesteps(rng: torch.Generator, n: int, middle: float) -> Int[Tensor, " n"]:
@@ -172,11 +153,15 @@ class UNetTask(Task):
         weighted = (self.weights[t].to(device) * error).mean()
         losses = {"loss": weighted, "min_snr": weighted, "mse": error.mean()}
         if self.recorders:
-            maps = [r.map for r in self.recorders if r.map is not None]
-            nouns = batch.nouns.masked_fill(drop[:, None], -1)
+            maps = {
+                Site(str(i), (math.isqrt(r.map.shape[1]),) * 2): r.map
+                for i, r in enumerate(self.recorders)
+                if r.map is not None
+            }
+            nouns = batch.nouns.masked_fill(drop[:, None], -1)[..., None]
             # A noisier picture says less about where things will be: the loss fades with the signal's share.
             signal = self.cumulative[t].to(device)
-            local = (localization_loss(maps, nouns.to(device), batch.masks.to(device)) * signal).mean()
+            local = (balanced_loss(maps, nouns.to(device), batch.masks.to(device)) * signal).mean()
             losses["loss"] = weighted + recipe.localization * local
             losses["localization"] = local
         return losses

@@ -1,0 +1,73 @@
+"""Losses for training that ask the cross-attention of a subject's words to lie where the subject is.
+
+Subject-Diffusion, arXiv 2307.11410, section 3.3; the released code takes the form of FastComposer, arXiv 2305.10431,
+equation 6, with a weight of 0.01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..core.conditions import resize
+from ..core.maps import Site
+
+Maps = Mapping[Site, Float[Tensor, "b n t"]]
+"""Cross-attention probabilities of some layers, averaged over heads."""
+
+
+def mask_loss(
+    maps: Maps, words: Int[Tensor, "b s k"], masks: Float[Tensor, "b s _h _w"]
+) -> Float[Tensor, " b"]:
+    """The paper's form: mean |CA - M| over positions, the subjects' tokens and layers, one value a sample.
+
+    Args:
+        maps: CA; a map's height and width are those of its site.
+        words: positions of the tokens that stand for each subject, -1 where there is none.
+        masks: M, in [0, 1]; brought to each map's size by area. A subject without one does not count.
+
+    Returns:
+        0 for a sample in which nothing counts; gradients reach the maps.
+    """
+    return _mean(maps, words, masks, lambda seen, inside: (seen - inside).abs().mean(dim=-1))
+
+
+def balanced_loss(
+    maps: Maps, words: Int[Tensor, "b s k"], masks: Float[Tensor, "b s _h _w"]
+) -> Float[Tensor, " b"]:
+    """The released code's form: mean attention outside the mask less the mean inside it. Arguments as `mask_loss`."""
+
+    def difference(seen: Tensor, inside: Tensor) -> Tensor:
+        return _weighted_mean(seen, 1 - inside) - _weighted_mean(seen, inside)
+
+    return _mean(maps, words, masks, difference)
+
+
+def _mean(
+    maps: Maps,
+    words: Int[Tensor, "b s k"],
+    masks: Float[Tensor, "b s _h _w"],
+    score: Callable[[Float[Tensor, "b s k n"], Float[Tensor, "b s 1 n"]], Float[Tensor, "b s k"]],
+) -> Float[Tensor, " b"]:
+    """The mean of a score over the tokens that count, then over layers."""
+    subjects = masks.shape[1]
+    counts: Bool[Tensor, "b s k"] = (words >= 0) & (masks.sum((2, 3)) > 0)[..., None]
+    places = rearrange(words.clamp(min=0), "b s k -> b 1 (s k)")
+    layers = []
+    for site, attention in maps.items():
+        seen = attention.gather(2, places.expand(-1, attention.shape[1], -1))
+        seen = rearrange(seen, "b n (s k) -> b s k n", s=subjects)
+        small = resize(rearrange(masks, "b s h w -> (b s) h w"), site.grid)
+        inside = rearrange(small, "(b s) h w -> b s 1 (h w)", s=subjects).to(seen)
+        scores = score(seen, inside).masked_fill(~counts, 0.0)
+        layers.append(scores.sum((1, 2)) / counts.sum((1, 2)).clamp(min=1))
+    return torch.stack(layers).mean(dim=0) if layers else masks.new_zeros(len(masks))
+
+
+def _weighted_mean(values: Float[Tensor, "... n"], weights: Float[Tensor, "... n"]) -> Float[Tensor, "..."]:
+    # a subject may fill the picture, and leave no background to average over
+    return (values * weights).sum(dim=-1) / weights.sum(dim=-1).clamp(min=1e-3)
