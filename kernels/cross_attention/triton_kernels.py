@@ -46,32 +46,51 @@ def _scores(
 
 @triton.jit
 def _attend(
-    q, k_base, k_step, v_base, v_step, scale, n, positions, space, members, groups, count,
+    out, seen, q, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members, groups, count,
     START: tl.constexpr, LENGTH: tl.constexpr, TILE: tl.constexpr, D: tl.constexpr,
     G: tl.constexpr, B: tl.constexpr, C: tl.constexpr, A: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One segment's attention and countd maps, with the online softmax (Milakov and Gimelshein 2018)."""
-    peak = tl.full([BLOCK_N], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK_N], tl.float32)
-    out = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-    seen = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
-    for tile in range(0, LENGTH, TILE):
-        inside = tile + tl.arange(0, TILE) < LENGTH
-        token = START + tile + tl.arange(0, TILE)
+    """Output and maps with one segment's added."""
+    if LENGTH <= TILE:
+        # no second accumulator: at head 160 it would not fit the registers
+        inside = tl.arange(0, TILE) < LENGTH
+        token = START + tl.arange(0, TILE)
         k = _load_tokens(k_base, k_step, token, inside, D, BLOCK_D)
         scores = _scores(q, k, scale, token, inside, n, positions, space, members, G, B, PRECISION)
-        higher = tl.maximum(peak, tl.max(scores, 1))
-        decay = tl.exp(peak - higher)
-        p = tl.exp(scores - higher[:, None])
-        total = total * decay + tl.sum(p, 1)
+        p = tl.exp(scores - tl.max(scores, 1)[:, None])
+        p = p / tl.sum(p, 1)[:, None]
         v = _load_tokens(v_base, v_step, token, inside, D, BLOCK_D)
-        out = out * decay[:, None] + tl.dot(p.to(v.dtype), v, input_precision=PRECISION)
+        out = tl.dot((p * weight[:, None]).to(v.dtype), v, out, input_precision=PRECISION)
         if C > 0:
             which = _load_groups(groups, token, inside, count, A, BLOCK_C)
-            seen = seen * decay[:, None] + tl.dot(p.to(v.dtype), which.to(v.dtype), input_precision=PRECISION)
-        peak = higher
-    return out / total[:, None], seen / total[:, None]
+            seen = tl.dot(p.to(v.dtype), which.to(v.dtype), seen, input_precision=PRECISION)
+    else:
+        # the online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867, algorithm 3)
+        peak = tl.full([BLOCK_N], float("-inf"), tl.float32)
+        total = tl.zeros([BLOCK_N], tl.float32)
+        part = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+        maps = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
+        for tile in range(0, LENGTH, TILE):
+            inside = tile + tl.arange(0, TILE) < LENGTH
+            token = START + tile + tl.arange(0, TILE)
+            k = _load_tokens(k_base, k_step, token, inside, D, BLOCK_D)
+            scores = _scores(q, k, scale, token, inside, n, positions, space, members, G, B, PRECISION)
+            higher = tl.maximum(peak, tl.max(scores, 1))
+            decay = tl.exp(peak - higher)
+            p = tl.exp(scores - higher[:, None])
+            total = total * decay + tl.sum(p, 1)
+            v = _load_tokens(v_base, v_step, token, inside, D, BLOCK_D)
+            part = tl.dot(p.to(v.dtype), v, part * decay[:, None], input_precision=PRECISION)
+            if C > 0:
+                which = _load_groups(groups, token, inside, count, A, BLOCK_C)
+                maps = tl.dot(
+                    p.to(v.dtype), which.to(v.dtype), maps * decay[:, None], input_precision=PRECISION
+                )
+            peak = higher
+        out += part * (weight / total)[:, None]
+        seen += maps / total[:, None]
+    return out, seen
 
 
 @triton.jit
@@ -97,21 +116,19 @@ def forward_kernel(
     out = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     seen = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
     for s in tl.static_range(SEGMENTS):
-        part, maps = _attend(
-            q, k_ptr + row * k_row + head * k_head, k_step, v_ptr + row * v_row + head * v_head, v_step, scale,
-            n, positions, space_ptr + row * G * positions, member_ptr + row * G * B,
-            group_ptr + (row - first) * C * A, count,
-            STARTS[s], LENGTHS[s], TILES[s], D, G, B, C, A, BLOCK_N, BLOCK_D, BLOCK_C, PRECISION,
-        )  # fmt: skip
+        weight = tl.full([BLOCK_N], 1.0, tl.float32)
         if WEIGHTED:
             # a step of 0 reads one number for all positions
             m = tl.where(weight_step == 0, 1, positions)
             weight = tl.load(
                 weight_ptr + (s * rows + row) * m + n * weight_step, mask=n < positions, other=0.0
             )
-            part = part * weight[:, None]
-        out += part
-        seen += maps
+        out, seen = _attend(
+            out, seen, q, weight, k_ptr + row * k_row + head * k_head, k_step,
+            v_ptr + row * v_row + head * v_head, v_step, scale, n, positions,
+            space_ptr + row * G * positions, member_ptr + row * G * B, group_ptr + (row - first) * C * A, count,
+            STARTS[s], LENGTHS[s], TILES[s], D, G, B, C, A, BLOCK_N, BLOCK_D, BLOCK_C, PRECISION,
+        )  # fmt: skip
     tl.store(
         out_ptr + (row * positions + n[:, None]) * heads * D + head * D + d[None, :],
         out.to(out_ptr.dtype.element_ty),
@@ -149,22 +166,24 @@ def _gradient_tile(
 
 @triton.jit
 def _descend(
-    q, given, given_maps, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members, groups,
+    result, q, given, given_maps, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members, groups,
     count,
     START: tl.constexpr, LENGTH: tl.constexpr, TILE: tl.constexpr, D: tl.constexpr,
     G: tl.constexpr, B: tl.constexpr, C: tl.constexpr, A: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One segment's part of the query's gradient: scale * P * (dP - sum of P dP) K, probabilities anew."""
+    """The gradient with one segment's added: P * (dP - sum of P dP) K, with the probabilities anew."""
     if LENGTH <= TILE:
-        k, scores, slope = _gradient_tile(
-            q, given, given_maps, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members,
-            groups, count, 0, START, LENGTH, TILE, D, G, B, C, A, BLOCK_D, BLOCK_C, PRECISION,
-        )  # fmt: skip
-        p = tl.exp(scores - tl.max(scores, 1)[:, None])
-        p = p / tl.sum(p, 1)[:, None]
-        inner = tl.sum(p * slope, 1)
-        result = tl.dot((p * (slope - inner[:, None])).to(k.dtype), k, input_precision=PRECISION)
+        # one turn, which the compiler cannot know: unrolled, three segments of heads of 160 spilled 120 registers
+        for tile in range(0, tl.minimum(positions, 1)):
+            k, scores, slope = _gradient_tile(
+                q, given, given_maps, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members,
+                groups, count, tile, START, LENGTH, TILE, D, G, B, C, A, BLOCK_D, BLOCK_C, PRECISION,
+            )  # fmt: skip
+            p = tl.exp(scores - tl.max(scores, 1)[:, None])
+            p = p / tl.sum(p, 1)[:, None]
+            inner = tl.sum(p * slope, 1)
+            result = tl.dot((p * (slope - inner[:, None])).to(k.dtype), k, result, input_precision=PRECISION)
     else:
         peak = tl.full([BLOCK_N], float("-inf"), tl.float32)
         total = tl.zeros([BLOCK_N], tl.float32)
@@ -181,15 +200,14 @@ def _descend(
             inner = inner * decay + tl.sum(p * slope, 1)
             peak = higher
         inner = inner / total
-        result = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
         for tile in range(0, LENGTH, TILE):
             k, scores, slope = _gradient_tile(
                 q, given, given_maps, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members,
                 groups, count, tile, START, LENGTH, TILE, D, G, B, C, A, BLOCK_D, BLOCK_C, PRECISION,
             )  # fmt: skip
             p = tl.exp(scores - peak[:, None]) / total[:, None]
-            result += tl.dot((p * (slope - inner[:, None])).to(k.dtype), k, input_precision=PRECISION)
-    return result * scale
+            result = tl.dot((p * (slope - inner[:, None])).to(k.dtype), k, result, input_precision=PRECISION)
+    return result
 
 
 @triton.jit
@@ -230,10 +248,10 @@ def backward_kernel(
             weight = tl.load(
                 weight_ptr + (s * rows + row) * m + n * weight_step, mask=n < positions, other=0.0
             )
-        result += _descend(
-            q, given, given_maps, weight, k_ptr + row * k_row + head * k_head, k_step,
+        result = _descend(
+            result, q, given, given_maps, weight, k_ptr + row * k_row + head * k_head, k_step,
             v_ptr + row * v_row + head * v_head, v_step, scale, n, positions,
             space_ptr + row * G * positions, member_ptr + row * G * B, group_ptr + (row - first) * C * A,
             count, STARTS[s], LENGTHS[s], TILES[s], D, G, B, C, A, BLOCK_N, BLOCK_D, BLOCK_C, PRECISION,
         )  # fmt: skip
-    tl.store(out_ptr + place, result.to(out_ptr.dtype.element_ty), mask=there)
+    tl.store(out_ptr + place, (result * scale).to(out_ptr.dtype.element_ty), mask=there)

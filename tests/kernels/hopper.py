@@ -1,0 +1,95 @@
+"""Compiles the Triton kernels for Hopper, without a GPU, and prints what the machine code holds, as JSON.
+
+A program of its own: it must run outside Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from weft.kernels.cross_attention import triton_kernels as attention
+from weft.kernels.cross_attention.launch import Constants
+
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+HOPPER = GPUTarget("cuda", 90, 32)
+
+# Stable Diffusion 1.5's heads; text alone with regions and groups, and text with two adapters
+ATTENTION = {
+    f"{direction} {width} {name}": (direction, Constants(width, **options))
+    for width in (40, 80, 160)
+    for direction in ("forward", "backward")
+    for name, options in {
+        "groups": {"lengths": (77,), "regions": 2, "region_tokens": 77, "groups": 16, "group_tokens": 77},
+        "adapters": {"lengths": (77, 4, 16), "weighted": True},
+    }.items()
+}
+
+
+def compile_attention(direction: str, constants: Constants, dtype: str = "bf16") -> Any:
+    kernel = attention.forward_kernel if direction == "forward" else attention.backward_kernel
+    arguments = constants.arguments
+    signature: dict[str, str] = {}
+    for name in kernel.arg_names:
+        if name in arguments:
+            signature[name] = "constexpr"
+        elif name.endswith("_ptr"):
+            single = name in ("weight_ptr", "map_ptr", "given_map_ptr")
+            signature[name] = "*fp32" if single else f"*{dtype}"
+        else:
+            signature[name] = "fp32" if name == "scale" else "i32"
+    return build(kernel, signature, arguments, constants.warps)
+
+
+def build(kernel: Any, signature: dict[str, Any], constants: dict[str, Any], warps: int) -> Any:
+    # pointers and strides are multiples of 16, as PyTorch's are
+    even = [name for name in signature if name.endswith(("_ptr", "_row", "_step", "_head"))]
+    places = [list(signature).index(name) for name in even if name != "weight_step"]
+    source = ASTSource(
+        kernel, signature, constants, {(place,): [["tt.divisibility", 16]] for place in places}
+    )
+    return triton.compile(source, target=HOPPER, options={"num_warps": warps, "num_stages": 1})
+
+
+def report(compiled: Any) -> dict[str, int]:
+    """Registers, local memory accesses, matrix instructions and bytes of shared memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(compiled.asm["cubin"])
+        code = run("nvdisasm", "-c", path)
+        usage = run("cuobjdump", "--dump-resource-usage", path)
+    return {
+        "registers": int(re.findall(r"REG:(\d+)", usage)[-1]),
+        "spills": len(re.findall(r"\b(?:LDL|STL)\b", code)),
+        "HGMMA": len(re.findall(r"\bHGMMA\b", code)),
+        "shared": compiled.metadata.shared,
+        "warps": compiled.metadata.num_warps,
+    }
+
+
+def run(tool: str, *arguments: Any) -> str:
+    return subprocess.run(
+        [TOOLS / tool, *map(str, arguments)], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def main(names: list[str]) -> None:
+    found = {name: report(compile_attention(*ATTENTION[name])) for name in names or ATTENTION}
+    print(json.dumps({"triton": triton.__version__, "kernels": found}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
