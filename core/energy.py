@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor
@@ -9,6 +12,30 @@ from torch import Tensor
 from .errors import PluginError
 from .evaluate import Evaluator, guarded
 from .guidance import Energy, Step
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What one strategy did at one step, for the run's trace.
+
+    Args:
+        name: of the strategy.
+        losses: by evaluation, the loss of every sample: before the first update, and after each but the last.
+        updates: refinement updates that each sample made; the ordinary one, which follows, is not among them.
+    """
+
+    name: str
+    losses: tuple[tuple[float, ...], ...]
+    updates: tuple[int, ...]
+
+    @property
+    def gradients(self) -> int:
+        """How often the UNet ran as far as the last map, and back; each time for all samples of the batch."""
+        return len(self.losses)
+
+    def first(self, count: int) -> Descent:
+        """The same of the first samples."""
+        return Descent(self.name, tuple(row[:count] for row in self.losses), self.updates[:count])
 
 
 def descend(
@@ -19,7 +46,8 @@ def descend(
     evaluator: Evaluator,
     paths: frozenset[str],
     step: Step,
-) -> Float[Tensor, "s c h w"]:
+    on_update: Callable[[int], None] | None = None,
+) -> tuple[Float[Tensor, "s c h w"], Descent]:
     """Move the latents of every sample down the gradient of its own loss.
 
     The gradient is taken, and the step is made, at the scale at which the UNet reads the latents, so that a step size
@@ -33,6 +61,10 @@ def descend(
         evaluator: records the full branch's maps.
         paths: transformer blocks whose maps the energy reads.
         step: where the sampler is.
+        on_update: called with the number of every refinement update, from 1.
+
+    Returns:
+        The latents, and what was done.
 
     Raises:
         PluginError: the loss is not one finite number a sample.
@@ -41,16 +73,23 @@ def descend(
     refinement = energy.refinement(step)
     inputs = latents * scale
     loss, gradient = _gradient(energy, inputs, timestep, evaluator, paths, step)
+    losses = [loss.tolist()]
+    updates = torch.zeros_like(loss, dtype=torch.long)
     if refinement is not None:
         above: Bool[Tensor, " s"] = loss > refinement.target
-        for _ in range(refinement.updates):
+        for number in range(refinement.updates):
             if not bool(above.any()):
                 break
             inputs = torch.where(above.view(-1, 1, 1, 1), inputs - size * gradient, inputs)
+            updates += above
             # as in the released code, a sample stops one update after the one that reached the target
             above = above & (loss > refinement.target)
             loss, gradient = _gradient(energy, inputs, timestep, evaluator, paths, step)
-    return (inputs - size * gradient) / scale
+            losses.append(loss.tolist())
+            if on_update is not None:
+                on_update(number + 1)
+    done = Descent(energy.name, tuple(map(tuple, losses)), tuple(updates.tolist()))
+    return (inputs - size * gradient) / scale, done
 
 
 def _gradient(

@@ -19,7 +19,7 @@ from .branches import Branch
 from .conditioner import Conditioner
 from .errors import UserError
 from .evaluate import Evaluator, PreparedScene, guarded
-from .guidance import Guidance
+from .guidance import Guidance, Step
 from .host import Host
 from .images import to_images
 from .maps import Grid
@@ -106,7 +106,7 @@ class Pipeline:
             reproducibility: with ``exact``, every batch holds images of one scene and is filled up to ``batch_size``,
                 so that an image is the same bit for bit whatever is drawn beside it; fillers are drawn and dropped.
             attention: record the attention maps for `Result.attention`.
-            progress: True for a bar, or a function that is called after every step.
+            progress: True for a bar, or a function that is called after every step and every refinement update.
             on_batch: called with every finished batch, so that its images can be kept when a later one fails.
 
         Raises:
@@ -143,8 +143,13 @@ class Pipeline:
                 def on_step(
                     done: Trace, start: int = start, size: int = count, trace: list[Trace] = trace
                 ) -> None:
-                    trace.append(done)
+                    trace.append(done.first(size))
                     report(Progress(start, size, len(jobs), done.step.index + 1, done.step.total))
+
+                def on_update(
+                    step: Step, strategy: str, number: int, start: int = start, size: int = count
+                ) -> None:
+                    report(Progress(start, size, len(jobs), step.index, step.total, number, strategy))
 
                 latents = sample(
                     evaluator=Evaluator(UNetWalk(self.unet), [one for one, _ in batch]),
@@ -157,6 +162,7 @@ class Pipeline:
                     energy_paths=paths,
                     mean_maps=maps,
                     on_step=on_step,
+                    on_update=on_update,
                 )
                 part = Result(
                     images=self.decode(latents)[:count],

@@ -17,6 +17,8 @@ class Progress:
         images: of the whole generation.
         step: scheduler calls finished in this batch, from 1.
         steps: scheduler calls of a batch.
+        update: refinement updates made so far in the step under way; 0 where none is.
+        strategy: the name of the strategy that makes them.
     """
 
     images_done: int
@@ -24,11 +26,18 @@ class Progress:
     images: int
     step: int
     steps: int
+    update: int = 0
+    strategy: str = ""
 
     @property
     def fraction(self) -> float:
         """Share of the whole generation that is done, in [0, 1]."""
         return (self.images_done + self.images_now * self.step / self.steps) / self.images
+
+    def __str__(self) -> str:
+        if not self.update:
+            return f"step {self.step} of {self.steps}"
+        return f"step {self.step + 1} of {self.steps}, {self.strategy}: update {self.update}"
 
 
 @contextmanager
@@ -40,9 +49,7 @@ def bar(progress: bool | Callable[[Progress], None], images: int) -> Iterator[Ca
         columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.TimeRemainingColumn())
         with rich.Progress(*columns, transient=True) as display:
             task = display.add_task(f"{images} image{'s' if images > 1 else ''}", total=1.0)
-            yield lambda now: display.update(
-                task, completed=now.fraction, description=f"step {now.step} of {now.steps}"
-            )
+            yield lambda now: display.update(task, completed=now.fraction, description=str(now))
     elif callable(progress):
         yield progress
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .branches import Branch, LinearForm
-from .energy import descend
+from .energy import Descent, descend
 from .errors import PluginError
 from .evaluate import Evaluator, guarded
 from .guidance import Energy, Guidance, LatentEdit, Step
@@ -24,13 +24,24 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Trace:
-    """What one step cost: the branches that were evaluated, and their coefficients.
+    """What one step of a batch did and cost.
 
-    A coefficient of 0 is a branch that only a strategy's `combine` reads.
+    Args:
+        step: which one.
+        form: the branches that were evaluated, and their coefficients. A coefficient of 0 is a branch that only a
+            strategy's `combine` reads.
+        evaluations: UNet evaluations of one image; fewer than branches where several came to the same input.
+        descents: of every energy that moved the latents before them, in the order of the chain.
     """
 
     step: Step
     form: LinearForm
+    evaluations: int
+    descents: tuple[Descent, ...] = ()
+
+    def first(self, count: int) -> Trace:
+        """The same of the batch's first images."""
+        return replace(self, descents=tuple(descent.first(count) for descent in self.descents))
 
 
 class MeanMaps:
@@ -64,6 +75,7 @@ def sample(
     energy_paths: frozenset[str],
     mean_maps: MeanMaps | None = None,
     on_step: Callable[[Trace], None] | None = None,
+    on_update: Callable[[Step, str, int], None] | None = None,
 ) -> Float[Tensor, "s c h w"]:
     """Denoise a batch of samples.
 
@@ -78,6 +90,7 @@ def sample(
         energy_paths: the transformer blocks whose maps energies read.
         mean_maps: collects the full branch's maps.
         on_step: called after every step.
+        on_update: called after every refinement update with the step, the strategy's name and the update's number.
 
     Returns:
         Latents, scaled as the VAE's encoder would after its scaling factor.
@@ -93,13 +106,18 @@ def sample(
     for index, timestep in enumerate(timesteps):
         step = Step(index, len(timesteps), float(timestep), full)
         inputs = scheduler.scale_model_input(latents, timestep)
+        descents: list[Descent] = []
         for strategy in guidance:
             if isinstance(strategy, Energy) and strategy.applies(step):
                 # scale_model_input multiplies by one number a timestep in every scheduler of the list
                 factor = scheduler.scale_model_input(torch.ones_like(latents[:1, :1, :1, :1]), timestep)[
                     0, 0, 0, 0
                 ]
-                latents = descend(strategy, latents, factor, timestep, evaluator, energy_paths, step)
+                told = None if on_update is None else partial(on_update, step, strategy.name)
+                latents, descent = descend(
+                    strategy, latents, factor, timestep, evaluator, energy_paths, step, told
+                )
+                descents.append(descent)
                 inputs = scheduler.scale_model_input(latents, timestep)
 
         form, reads = _forms(guidance, full, step)
@@ -107,6 +125,7 @@ def sample(
         for one in (one for forms in reads for one in forms):
             evaluated = evaluated + 0.0 * one
         record = None if mean_maps is None else (full, mean_maps.paths)
+        before = evaluator.evaluations
         predictions, maps = evaluator(inputs, timestep, evaluated, record)
         if mean_maps is not None and maps is not None:
             mean_maps.add(maps)
@@ -121,7 +140,7 @@ def sample(
         if not bool(torch.isfinite(latents).all()):
             raise PluginError("sampler", f"step {index}", f"the latents are not finite; the form was {form}")
         if on_step is not None:
-            on_step(Trace(step, evaluated))
+            on_step(Trace(step, evaluated, evaluator.evaluations - before, tuple(descents)))
     return latents
 
 

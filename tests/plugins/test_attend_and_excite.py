@@ -247,7 +247,8 @@ def test_a_step_means_the_same_at_every_scale_of_the_latents() -> None:
     paths = pipe._map_paths((8, 8))
     step, timestep = Step(0, 5, 900.0, Branch()), torch.tensor(900)
     moved = [
-        descend(weft.AttendAndExcite(2e4), latents / k, torch.tensor(k), timestep, evaluator, paths, step) * k
+        descend(weft.AttendAndExcite(2e4), latents / k, torch.tensor(k), timestep, evaluator, paths, step)[0]
+        * k
         for k in (1.0, 0.125)
     ]
     assert (moved[0] - latents).abs().max() > 0.1
