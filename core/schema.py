@@ -86,7 +86,7 @@ def run_file_schema(plugins: Registry | None = None) -> dict[str, Any]:
         "properties": properties,
         "required": [name for name in top["required"] if name != "prompt"],
         "oneOf": [
-            {"required": ["prompt"]},
+            {"required": ["prompt"], "not": {"required": ["scenes"]}},
             {"required": ["scenes"], "not": {"anyOf": [{"required": [name]} for name in alone]}},
         ],
         "additionalProperties": False,
@@ -125,8 +125,21 @@ def _section(section: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
     made = TypeAdapter(section).json_schema(
         ref_template=REFERENCE, schema_generator=_Draft07, mode="validation"
     )
+    _drop_formats(made)
     definitions.update(made.pop("$defs", {}))
     return made
+
+
+def _drop_formats(part: Any) -> None:
+    """Take out pydantic's own formats, such as ``path``, which validators refuse or ignore."""
+    if isinstance(part, dict):
+        if isinstance(part.get("format"), str) and part.get("type") == "string":
+            del part["format"]
+        for inner in part.values():
+            _drop_formats(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            _drop_formats(inner)
 
 
 class _Draft07(GenerateJsonSchema):
@@ -140,9 +153,6 @@ class _Draft07(GenerateJsonSchema):
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
         raise PydanticOmit  # an open picture, beside its path
-
-    def path_schema(self, schema: Any) -> JsonSchemaValue:
-        return {"type": "string"}
 
     def encode_default(self, dft: Any) -> Any:
         made = super().encode_default(dft)
