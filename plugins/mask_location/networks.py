@@ -67,7 +67,7 @@ class MaskLocationNetworks(nn.Module):
         with torch.device("meta"):
             networks = cls(unet.conv_in, LowRank.like(unet, tensors, "unet."))
         fill(networks, tensors, place, dtype)
-        return networks.eval().requires_grad_(False)
+        return networks.eval()
 
     def deltas(self) -> tuple[WeightDelta, ...]:
         """The port entries; gradients reach the parameters."""

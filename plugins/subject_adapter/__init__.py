@@ -1,1 +1,64 @@
-"""Being written."""
+"""The adapter of Subject-Diffusion (Ma et al. 2023, arXiv 2307.11410)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from ...core.conditioner import Conditioner, Prepared
+from ...core.hookspecs import hookimpl
+from ...core.plugin import Plugin
+from ...core.records import record
+
+if TYPE_CHECKING:
+    from ...core.host import Host
+    from ...core.scene import Scene
+
+
+@record
+class SubjectAdapter(Conditioner):
+    """Shows the UNet the patches of subjects' reference pictures, each with the subject's box (section 3.2).
+
+    Gated self-attention between self- and cross-attention of every transformer block reads the tokens of all subjects
+    that have a picture. Places that no subject takes hold learned nulls, and so do all of them when the adapter is
+    absent. A subject without a box, or whose box is not used, takes the learned null of a position.
+
+    Of several pictures of a subject the first is read: a token belongs to one patch of one picture, so a mean over
+    pictures would mix parts that have nothing to do with each other, and the others in places of their own would ask
+    for the subject twice. `pseudo_word` reads them all.
+
+    Args:
+        weights: a ``.safetensors`` file, which says how many subjects there may be; the model folder's own
+            ``weft/subject_adapter.safetensors`` by default.
+        image_encoder: a local open_clip checkpoint (``.safetensors``); the model folder's own by default.
+        architecture: its name in open_clip.
+        use_box: whether the tokens say where a subject is; the box of its mask stands in for a box.
+
+    Raises:
+        UserError: on `generate`: no subject of a scene has pictures, or more have than the weights have places; one
+            cannot be read; a mask has another size than the picture or is dark; or weights are missing or do not fit.
+    """
+
+    name: ClassVar[str] = "subject_adapter"
+
+    weights: Annotated[Path | None, Field(description="trained weights; the model's own by default")] = None
+    image_encoder: Annotated[
+        Path | None, Field(description="open_clip checkpoint; the model's own by default")
+    ] = None
+    architecture: Annotated[
+        str | None, Field(description="the image encoder's name in open_clip; OpenAI's ViT-L/14 by default")
+    ] = None
+    use_box: Annotated[bool, Field(description="whether the tokens say where a subject is")] = True
+
+    def prepare(self, scene: Scene, host: Host) -> Prepared:
+        from .read import read
+
+        return read(self, scene, host)
+
+
+@hookimpl
+def weft_plugins() -> Sequence[type[Plugin]]:
+    return [SubjectAdapter]

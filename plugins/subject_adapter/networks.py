@@ -85,7 +85,7 @@ class SubjectAdapterNetworks(nn.Module):
         with torch.device("meta"):
             networks = cls(unet, patch_width, hidden, ff_ratio_of(tensors, unet, "adapter."), places)
         fill(networks, tensors, place, dtype)
-        return networks.eval().requires_grad_(False)
+        return networks.eval()
 
     @property
     def places(self) -> int:

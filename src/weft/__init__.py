@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from .plugins.grounding import Grounding
     from .plugins.instruct import Instruct
     from .plugins.layout import Layout
+    from .plugins.mask_location import MaskLocation
     from .plugins.pseudo_word import PseudoWord
+    from .plugins.subject_adapter import SubjectAdapter
 
 __all__ = [
     "AttendAndExcite",
@@ -44,12 +46,14 @@ __all__ = [
     "Guidance",
     "Instruct",
     "Layout",
+    "MaskLocation",
     "Pipeline",
     "PluginError",
     "PseudoWord",
     "Result",
     "Scene",
     "Subject",
+    "SubjectAdapter",
     "UserError",
     "WeftError",
     "hookimpl",
@@ -70,12 +74,14 @@ _HOME = {
     "Guidance": "weft.core.guidance",
     "Instruct": "weft.plugins.instruct",
     "Layout": "weft.plugins.layout",
+    "MaskLocation": "weft.plugins.mask_location",
     "Pipeline": "weft.core.pipeline",
     "PluginError": "weft.core.errors",
     "PseudoWord": "weft.plugins.pseudo_word",
     "Result": "weft.core.result",
     "Scene": "weft.core.scene",
     "Subject": "weft.core.scene",
+    "SubjectAdapter": "weft.plugins.subject_adapter",
     "UserError": "weft.core.errors",
     "WeftError": "weft.core.errors",
     "hookimpl": "weft.core.hookspecs",
