@@ -15,8 +15,8 @@ from .images import open_mask
 from .safe import read_tensors
 from .scene import Subject
 from .text import TextEncoder
+from .vision import ARCHITECTURE, CONFIG, ImageTower, load_tower
 from .vision import FOLDER as TOWER
-from .vision import ImageTower, load_tower
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,21 @@ class Host:
 
         Args:
             weights: a ``.safetensors`` file of open_clip; the model folder's own by default.
-            architecture: its name in open_clip; ``"ViT-L-14"``, Stable Diffusion 1.x's, by default.
+            architecture: its name in open_clip; by default what an ``open_clip_config.json`` beside ``weights`` says,
+                else ``"ViT-L-14-quickgelu"``, OpenAI's, which Stable Diffusion 1.x was trained with.
 
         Raises:
             UserError: the model has no image tower and none is given, or the file does not hold one.
         """
         if weights is not None:
-            return load_tower(weights, architecture or "ViT-L-14", self.device, self.dtype)
+            beside = weights.parent / CONFIG
+            config = architecture or (beside if beside.is_file() else ARCHITECTURE)
+            return load_tower(weights, config, self.device, self.dtype)
         own = None if self.folder is None else self.folder / TOWER
         if own is None or not own.is_dir():
             hint = "Name an open_clip checkpoint in the conditioner's field 'image_encoder'."
             raise UserError("image tower", f"the folder '{TOWER}' in the model's folder", "none", hint)
-        files = own / "open_clip_model.safetensors", own / "open_clip_config.json"
+        files = own / "open_clip_model.safetensors", own / CONFIG
         return load_tower(*files, self.device, self.dtype)
 
     def weights_file(self, plugin: str) -> Path:

@@ -12,6 +12,7 @@ import open_clip
 import torch
 from jaxtyping import Float
 from open_clip.model import CLIP
+from open_clip.transformer import VisionTransformer
 from PIL import Image
 from torch import Tensor, nn
 
@@ -20,6 +21,11 @@ from .safe import fill, read_config, read_tensors
 
 FOLDER = "open_clip"
 """Where a model folder keeps its own image tower: ``open_clip_config.json`` and ``open_clip_model.safetensors``."""
+
+CONFIG = "open_clip_config.json"
+
+ARCHITECTURE = "ViT-L-14-quickgelu"
+"""Stable Diffusion 1.x's CLIP. OpenAI trained it with the quick GELU, which open_clip's plain "ViT-L-14" lacks."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,12 @@ class ImageTower:
     """The frozen image tower of an open_clip model.
 
     Args:
-        visual: open_clip's `VisionTransformer`, or another of its towers that can give tokens.
+        visual: open_clip's.
         preprocess: open_clip's ``preprocess_cfg``.
     """
 
-    def __init__(self, visual: nn.Module, preprocess: dict[str, Any]) -> None:
-        self._visual = visual.eval().requires_grad_(False)
+    def __init__(self, visual: VisionTransformer, preprocess: dict[str, Any]) -> None:
+        self._visual: nn.Module = visual.eval().requires_grad_(False)
         self._visual.output_tokens = True  # type: ignore[assignment]
         self._transform = open_clip.image_transform(visual.image_size, is_train=False, **preprocess)
 
@@ -65,28 +71,42 @@ class ImageTower:
         return ImageFeatures(pooled, patches)
 
 
-@lru_cache(maxsize=2)
 def load_tower(weights: Path, config: str | Path, device: torch.device, dtype: torch.dtype) -> ImageTower:
-    """The image tower of a local open_clip checkpoint.
+    """The image tower of a local open_clip checkpoint; kept, until the file changes.
 
     Args:
         weights: a ``.safetensors`` file whose image tower's tensors begin with ``visual.``.
-        config: an ``open_clip_config.json``, or the name of an architecture that open_clip knows (``"ViT-L-14"``).
+        config: an ``open_clip_config.json``, or the name of an architecture that open_clip knows (`ARCHITECTURE`).
         device: where it runs.
         dtype: of its parameters.
 
     Raises:
-        UserError: there is no such file or architecture, or its tensors do not fit.
+        UserError: there is no such file or architecture, it is no vision transformer, or its tensors do not fit.
     """
+    changed = weights.stat().st_mtime_ns if weights.is_file() else 0
+    return _loaded(weights, changed, config, device, dtype)
+
+
+@lru_cache(maxsize=2)
+def _loaded(
+    weights: Path, changed: int, config: str | Path, device: torch.device, dtype: torch.dtype
+) -> ImageTower:
     model, preprocess = _described(config)
-    with torch.device("meta"):
-        visual: Any = CLIP(**model).visual
+    wanted = "an open_clip model with a vision transformer"
+    place = f"image encoder '{config if isinstance(config, str) else config.name}'"
+    try:
+        with torch.device("meta"):
+            visual: Any = CLIP(**model).visual
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(place, wanted, f"something else ({error})") from None
+    if not isinstance(visual, VisionTransformer):
+        raise UserError(place, wanted, f"a tower of type {type(visual).__name__}")
     tensors = {
         name.removeprefix("visual."): tensor
         for name, tensor in read_tensors(weights).items()
         if name.startswith("visual.")
     }
-    fill(visual, tensors, f"image tower '{weights.name}'", dtype)
+    fill(visual, tensors, f"image encoder '{weights.name}'", dtype)
     return ImageTower(visual.to(device), preprocess)
 
 
@@ -101,10 +121,9 @@ def _described(config: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         model, preprocess = fields
         known = ("mean", "std", "interpolation", "resize_mode")
         return model, {name: preprocess[name] for name in known if name in preprocess}  # type: ignore[return-value, index, operator]
-    found = open_clip.get_model_config(config)
-    if found is None:
-        names = open_clip.list_models()
+    names = open_clip.list_models()
+    if config not in names:  # asked for anything else, open_clip may look on the hub
         raise UserError(
             "field 'architecture'", "an open_clip architecture", f"'{config}'", did_you_mean(config, names)
         )
-    return found, {}
+    return open_clip.get_model_config(config), {}  # type: ignore[return-value]

@@ -3,6 +3,7 @@
 from .checks import CHECKS, Case, parametrize_with_checks
 from .conditioner import SecondPrompt
 from .model import random_model, random_pipeline, random_unet
+from .tower import random_tower
 
 __all__ = [
     "CHECKS",
@@ -11,5 +12,6 @@ __all__ = [
     "parametrize_with_checks",
     "random_model",
     "random_pipeline",
+    "random_tower",
     "random_unet",
 ]

@@ -28,7 +28,8 @@ class PseudoWord(Conditioner):
     Args:
         weights: a ``.safetensors`` file; the model folder's own ``weft/pseudo_word.safetensors`` by default.
         image_encoder: a local open_clip checkpoint (``.safetensors``); the model folder's own by default.
-        architecture: its name in open_clip, ``"ViT-L-14"`` by default.
+        architecture: its name in open_clip; by default what an ``open_clip_config.json`` beside it says, else
+            ``"ViT-L-14-quickgelu"``, OpenAI's.
 
     Raises:
         UserError: on `generate`: no subject of a scene has images, one cannot be read, two subjects share a noun, or
@@ -42,7 +43,7 @@ class PseudoWord(Conditioner):
         Path | None, Field(description="open_clip checkpoint; the model's own by default")
     ] = None
     architecture: Annotated[
-        str | None, Field(description="the image encoder's name in open_clip; ViT-L-14 by default")
+        str | None, Field(description="the image encoder's name in open_clip; OpenAI's ViT-L/14 by default")
     ] = None
 
     def prepare(self, scene: Scene, host: Host) -> Prepared:

@@ -6,6 +6,7 @@ from .core.testing import (
     parametrize_with_checks,
     random_model,
     random_pipeline,
+    random_tower,
     random_unet,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "parametrize_with_checks",
     "random_model",
     "random_pipeline",
+    "random_tower",
     "random_unet",
 ]
