@@ -109,6 +109,8 @@ def build(
     parts = {"text_encoder": text_encoder(clip, config["model_cfg"]), "vae": vae, "unet": unet}
     for name, part in parts.items():
         nn.Module.to(part, dtype).save_pretrained(str(folder / name))
+    # a UNet that went on from an exported one remembers the folder
+    _update(folder / "unet" / "config.json", {}, without="_name_or_path")
     # transformers loads in the type of this field: half the bytes on disk, float32 in memory, as diffusers does.
     _update(folder / "text_encoder" / "config.json", {"dtype": "float32"})
     PNDMScheduler(**SCHEDULE, skip_prk_steps=True, steps_offset=1).save_pretrained(str(folder / "scheduler"))
@@ -136,8 +138,9 @@ def build(
     write_hashes(folder)
 
 
-def _update(file: Path, facts: dict[str, Any]) -> None:
+def _update(file: Path, facts: dict[str, Any], without: str = "") -> None:
     data = json.loads(file.read_text(encoding="utf-8")) | facts
+    data.pop(without, None)
     file.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
