@@ -174,6 +174,9 @@ def _opened(subject: Subject) -> list[Image.Image]:
 
 
 def _open(source: ImageSource, place: str) -> Image.Image:
+    if isinstance(source, Image.Image) and source.mode in ("F", "LAB"):
+        # Pillow has no conversion of the one, and none that keeps the range of the other
+        raise UserError(place, "a picture in a mode such as RGB, RGBA, L or P", f"mode '{source.mode}'")
     try:
         return open_image(source, place)
     except (OSError, SyntaxError) as error:  # a picture that the caller opened is only decoded here
