@@ -1,0 +1,7 @@
+"""A weighted sum of predictions and the scheduler's update of the latents, in one operation."""
+
+from .dispatch import combine_and_step
+from .reference import reference
+from .update import Rescale, Update
+
+__all__ = ["Rescale", "Update", "combine_and_step", "reference"]
