@@ -1,0 +1,452 @@
+"""What does each trained conditioner add, on subjects, layouts and captions that no training has seen?
+
+Every row is drawn by `generate` with and without its conditioners and read by the judge, ``weft.zoo.judge``. Counted:
+
+- identity: the thing seen where the subject should be is nearest to that subject among 50 held-out ones, each known by
+  the mean embedding of four other portraits (a subject that is not seen is wrong);
+- noun, background: the caption's, although the reference pictures show another background;
+- IoU: of each box asked for with the seen thing of that noun and colour, 0 where there is none; AP50 is the mean over
+  nouns of the average precision at IoU 0.5, by the judge's scores (VOC 2010, all points);
+- inside: the share of the pixels of the asked noun that lie inside the mask, by the judge's segmenter;
+- in place: for every subject the nearest of 50 is itself, in its own box (IoU of at least 0.5).
+
+Intervals are bootstraps over cases, as the images of one case are alike.
+
+    python benchmarks/conditioners.py                        # all rows, hours on 2 cores; a killed run goes on
+    python benchmarks/conditioners.py --rows pseudo_word --cases 20     # a quick look, to the console alone
+    python benchmarks/conditioners.py --part 0/2             # one of two processes that share the work; then without it
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from quality import ROOT, bootstrap
+from torch.nn import functional as F
+
+import weft
+from weft import zoo
+from weft.zoo import judge, world
+from weft.zoo.judge.evaluate import digests, machine
+from weft.zoo.judge.model import Seen, overlap
+from weft.zoo.judge.pictures import views
+from weft.zoo.training.conditioners.records import name, reference
+
+CHUNK: Final = 10
+GROUP: Final = 50
+RESAMPLES: Final = 2_000
+BACKGROUNDS: Final = tuple(world.BACKGROUNDS)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a result depends on, besides the weights."""
+
+    seeds: int = 4
+    steps: int = 25
+    scheduler: str = "dpmpp_2m"
+    scale: float = 5.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scene and what should be seen: each thing's noun, colour, box and individual, and the background."""
+
+    scene: weft.Scene
+    things: tuple[world.Thing, ...]
+    background: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """Some cases, drawn with some conditioners."""
+
+    title: str
+    conditioners: tuple[str, ...]
+    cases: Callable[[int], Case]
+    measures: tuple[str, ...]
+    note: str = ""
+
+
+def _rng(kind: int, number: int) -> np.random.Generator:
+    return np.random.default_rng([13, kind, number])
+
+
+def alone(pictures: int) -> Callable[[int], Case]:
+    """A held-out individual on a background that its reference pictures do not show."""
+
+    def case(number: int) -> Case:
+        rng = _rng(1, number)
+        subject = world.HELD_OUT_SUBJECTS[number % len(world.HELD_OUT_SUBJECTS)]
+        noun = world.subject(subject).noun
+        shown, asked = (BACKGROUNDS[i] for i in rng.permutation(len(BACKGROUNDS))[:2])
+        images = tuple(
+            Image.fromarray(world.portrait(subject, k, background=shown).image(64)) for k in range(pictures)
+        )
+        prompt = world.describe(asked, [(noun, None, None, None, subject)])
+        scene = weft.Scene(prompt, subjects=(weft.Subject(noun, images=images),))
+        thing = world.Thing(noun, None, None, (0.0, 0.0, 1.0, 1.0), subject)
+        return Case(scene, (thing,), asked)
+
+    return case
+
+
+def layouts(number: int) -> Case:
+    """A held-out caption of one to four things, each with the box that it has in a picture of that caption."""
+    return _placed(world.sample(20_000 + number, "held_out", count=1 + number % 4, subjects=0.0))
+
+
+def rare(number: int) -> Case:
+    """Two things of one noun in two colours: about one training picture in twelve with two things has such a pair."""
+    rng = _rng(2, number)
+    noun = world.NOUNS[rng.integers(len(world.NOUNS))]
+    colors = [tuple(world.COLORS)[i] for i in rng.permutation(len(world.COLORS))[:2]]
+    wanted = [(noun, color, "plain", None, None) for color in colors]
+    return _placed(world.compose(BACKGROUNDS[rng.integers(len(BACKGROUNDS))], wanted, 30_000 + number))
+
+
+def together(count: int) -> Callable[[int], Case]:
+    """Held-out individuals of different nouns, each in a box of its own, with one reference picture each."""
+
+    def case(number: int) -> Case:
+        rng = _rng(3 + count, number)
+        chosen: list[int] = []
+        for i in rng.permutation(len(world.HELD_OUT_SUBJECTS)):
+            subject = world.HELD_OUT_SUBJECTS[int(i)]
+            if all(world.subject(subject).noun != world.subject(other).noun for other in chosen):
+                chosen.append(subject)
+            if len(chosen) == count:
+                break
+        wanted = [(world.subject(s).noun, None, None, None, s) for s in chosen]
+        return _placed(world.compose(BACKGROUNDS[rng.integers(len(BACKGROUNDS))], wanted, 40_000 + number))
+
+    return case
+
+
+def masked(number: int) -> Case:
+    """One thing whose very silhouette is asked for."""
+    return _placed(world.sample(50_000 + number, "held_out", count=1, subjects=0.0), masks=True)
+
+
+def _placed(picture: world.Picture, masks: bool = False) -> Case:
+    silhouettes = [Image.fromarray(mask.astype(np.uint8) * 255) for mask in picture.masks(64)]
+    subjects = tuple(
+        weft.Subject(
+            name(thing),
+            images=() if thing.subject is None else (reference(thing.subject, 0),),
+            box=thing.box,
+            mask=silhouette if masks else None,
+        )
+        for thing, silhouette in zip(picture.objects, silhouettes, strict=True)
+    )
+    prompt = world.describe(picture.background, picture.objects)
+    return Case(weft.Scene(prompt, subjects=subjects), picture.objects, picture.background)
+
+
+ROWS: Final = {
+    "pseudo_word": Row("one reference picture", ("pseudo_word",), alone(1), ("identity", "noun", "background")),
+    "pseudo_word, two": Row("two reference pictures", ("pseudo_word",), alone(2), ("identity", "noun", "background")),
+    "pseudo_word, four": Row("four reference pictures", ("pseudo_word",), alone(4), ("identity", "noun", "background")),
+    "fusion_text": Row("one reference picture", ("fusion_text",), alone(1), ("identity", "noun", "background")),
+    "subject_adapter": Row("one reference picture", ("subject_adapter",), alone(1), ("identity", "noun", "background")),
+    "grounding": Row("one to four boxes", ("grounding",), layouts, ("iou", "ap50", "background")),
+    "grounding, rare": Row("two things of one noun", ("grounding",), rare, ("iou", "ap50", "background")),
+    "mask_location": Row("one silhouette", ("mask_location",), masked, ("inside", "noun", "background")),
+    "two subjects": Row(
+        "two individuals in two boxes", ("pseudo_word", "grounding", "mask_location", "subject_adapter"), together(2),
+        ("in place", "iou", "background"),
+    ),
+    "two subjects, words and boxes": Row(
+        "two individuals in two boxes", ("pseudo_word", "grounding"), together(2), ("in place", "iou", "background")
+    ),
+    "three subjects": Row(
+        "three individuals in three boxes", ("pseudo_word", "grounding", "mask_location", "subject_adapter"),
+        together(3), ("in place", "iou", "background"),
+    ),
+}  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def gallery(first: int) -> torch.Tensor:
+    """Unit vectors of the group of 50 held-out individuals that begins at ``first``, from portraits 100 to 103."""
+    known = views(range(first, first + GROUP), range(100, 104), portraits=True)
+    found = judge.identity(known.images.float() / 255, known.boxes)
+    return F.normalize(rearrange(found, "(n k) d -> n k d", k=4).mean(1), dim=1)
+
+
+def recognised(image: torch.Tensor, seen: Seen, subject: int) -> bool:
+    """Whether what is seen is nearest to this individual among its 50."""
+    start = world.HELD_OUT_SUBJECTS.start
+    first = start + (subject - start) // GROUP * GROUP
+    found = judge.identity(image[None], torch.tensor([seen.box]))
+    return int((found @ gallery(first).T).argmax()) + first == subject
+
+
+def score(case: Case, image: torch.Tensor, reading: judge.Reading) -> dict[str, Any]:
+    """Everything that one image is asked about."""
+    found: dict[str, Any] = {"background": reading.background == case.background}
+    found["noun"] = all(any(s.noun == t.noun for s in reading.objects) for t in case.things)
+    subjects = [thing for thing in case.things if thing.subject is not None]
+    boxes = [_best(thing, reading.objects) for thing in case.things]
+    found["iou"] = [round(value, 4) for value, _ in boxes]
+    if subjects and subjects[0].box == (0.0, 0.0, 1.0, 1.0):
+        whose = next((s for s in reading.objects if s.noun == subjects[0].noun), None)
+        found["identity"] = whose is not None and recognised(image, whose, int(subjects[0].subject or 0))
+    elif subjects:
+        right = [
+            seen is not None and value >= 0.5 and recognised(image, seen, int(thing.subject or 0))
+            for thing, (value, seen) in zip(case.things, boxes, strict=True)
+        ]
+        found["in place"] = all(right)
+        found["subjects in place"] = [bool(r) for r in right]
+    found["seen"] = [
+        (s.noun, s.color, round(s.score, 3), [round(x, 3) for x in s.box]) for s in reading.objects
+    ]
+    if case.scene.subjects[0].mask is not None:
+        found["inside"] = _inside(case, image)
+    return found
+
+
+def _best(thing: world.Thing, seen: Sequence[Seen]) -> tuple[float, Seen | None]:
+    alike = [s for s in seen if s.noun == thing.noun and thing.color in (None, s.color)]
+    pairs = [(overlap(thing.box, s.box), s) for s in alike]
+    return max(pairs, key=lambda pair: pair[0]) if pairs else (0.0, None)
+
+
+def _inside(case: Case, image: torch.Tensor) -> float | None:
+    shown = judge.segment(image[None])[0] == 1 + world.NOUNS.index(case.things[0].noun)
+    mask = case.scene.subjects[0].mask
+    assert isinstance(mask, Image.Image)
+    inside = torch.from_numpy(np.array(mask) >= 128)
+    total = int(shown.sum())
+    return None if total == 0 else round(float((shown & inside).sum() / total), 4)
+
+
+def average_precision(rows: Sequence[tuple[Case, dict[str, Any]]]) -> float:
+    """Mean over nouns of the area under precision and recall at IoU 0.5, every image a picture of its own."""
+    values = []
+    for noun in world.NOUNS:
+        wanted = {
+            (i, j): t for i, (case, _) in enumerate(rows) for j, t in enumerate(case.things) if t.noun == noun
+        }
+        if not wanted:
+            continue
+        seen = sorted(
+            ((s[2], i, s) for i, (_, found) in enumerate(rows) for s in found["seen"] if s[0] == noun),
+            key=lambda x: -x[0],
+        )
+        taken: set[tuple[int, int]] = set()
+        hits = []
+        for _, i, (_, color, _, box) in seen:
+            free = [
+                (overlap(t.box, tuple(box)), key)
+                for key, t in wanted.items()
+                if key[0] == i and key not in taken and t.color in (None, color)
+            ]
+            best = max(free, default=(0.0, (-1, -1)))
+            hits.append(best[0] >= 0.5)
+            if hits[-1]:
+                taken.add(best[1])
+        right = np.cumsum(hits) if hits else np.zeros(0)
+        precision = right / np.arange(1, len(right) + 1)
+        envelope = np.maximum.accumulate(precision[::-1])[::-1]
+        values.append(float(sum(p for p, hit in zip(envelope, hits, strict=True) if hit) / len(wanted)))
+    return float(np.mean(values))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Scores on disk, one line a case, so that a killed run goes on."""
+
+    path: Path
+    done: dict[tuple[str, bool, int], list[dict[str, Any]]] = field(default_factory=dict)
+
+    def read(self) -> None:
+        if self.path.exists():
+            for line in self.path.read_text().rpartition("\n")[0].splitlines():
+                row = json.loads(line)
+                self.done[row["row"], row["with"], row["number"]] = row["images"]
+
+    def add(self, row: str, present: bool, number: int, images: list[dict[str, Any]]) -> None:
+        self.done[row, present, number] = images
+        with self.path.open("a") as file:
+            file.write(json.dumps({"row": row, "with": present, "number": number, "images": images}) + "\n")
+
+
+def measure(
+    pipe: weft.Pipeline,
+    rows: Sequence[str],
+    count: int,
+    settings: Settings,
+    kept: Kept,
+    part: tuple[int, int],
+) -> None:
+    """Draw and read what is not kept yet; of ``part`` = (i, n) every n-th chunk, from the i-th on."""
+    jobs = list(_jobs(rows, count))[part[0] :: part[1]]
+    begun = time.monotonic()
+    for index, (row, present, numbers) in enumerate(jobs):
+        numbers = [n for n in numbers if (row, present, n) not in kept.done]
+        if not numbers:
+            continue
+        cases = [ROWS[row].cases(n) for n in numbers]
+        first = 90_000 + numbers[0] // CHUNK * settings.seeds
+        result = pipe.generate(
+            [case.scene for case in cases],
+            conditioners=ROWS[row].conditioners if present else (),
+            guidance=[weft.ClassifierFree(settings.scale)],
+            steps=settings.steps,
+            scheduler=settings.scheduler,
+            seeds=range(first, first + settings.seeds),
+            batch_size=40,
+            attention=False,
+        )
+        pixels = (
+            torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) for i in result.images]).float() / 255
+        )
+        readings = judge.read(pixels)
+        for k, (number, case) in enumerate(zip(numbers, cases, strict=True)):
+            span = range(k * settings.seeds, (k + 1) * settings.seeds)
+            kept.add(row, present, number, [score(case, pixels[i], readings[i]) for i in span])
+        print(f"{row}, {'with' if present else 'without'}, {numbers[-1] + 1}: {time.monotonic() - begun:.0f} s, "
+              f"{index + 1} of {len(jobs)}", flush=True)  # fmt: skip
+
+
+def _jobs(rows: Sequence[str], count: int) -> Iterator[tuple[str, bool, range]]:
+    for row in rows:
+        for start in range(0, count, CHUNK):
+            for present in (True, False):
+                yield row, present, range(start, min(start + CHUNK, count))
+
+
+def summary(row: str, present: bool, count: int, kept: Kept) -> dict[str, Any]:
+    """Means of the row's measures with their intervals."""
+    images = [kept.done[row, present, n] for n in range(count) if (row, present, n) in kept.done]
+    cases = [ROWS[row].cases(n) for n in range(count) if (row, present, n) in kept.done]
+    results: dict[str, Any] = {}
+    for measure_ in ROWS[row].measures:
+        if measure_ == "ap50":
+            results[measure_] = _resampled(
+                lambda picks: average_precision([(cases[i], found) for i in picks for found in images[i]]),
+                len(cases),
+                200,
+            )
+        elif measure_ in ("iou", "inside"):
+            values = [
+                [x for found in one for x in np.atleast_1d(found[measure_]) if x is not None]
+                for one in images
+            ]
+            table = np.array([(sum(v), len(v)) for v in values], dtype=float)
+            results[measure_] = _resampled(
+                lambda picks, t=table: float(t[picks].sum(0)[0] / t[picks].sum(0)[1]), len(table)
+            )
+        else:
+            results[measure_] = bootstrap(
+                [(sum(found[measure_] for found in one), len(one)) for one in images]
+            )
+    return results
+
+
+def _resampled(value: Callable[[Any], float], n: int, times: int = RESAMPLES) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    spread = [value(rng.integers(n, size=n)) for _ in range(times)]
+    low, high = np.percentile(spread, [2.5, 97.5])
+    return {
+        "share": round(value(np.arange(n)), 4),
+        "interval": [round(float(low), 4), round(float(high), 4)],
+        "captions": n,
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown: a line a row and measure."""
+    lines = ["| row | measure | without | with | cases |", "|---|---|---|---|---|"]
+
+    def shown(value: dict[str, Any]) -> str:
+        low, high = value["interval"]
+        return f"{100 * value['share']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+    for row, (without, present) in results.items():
+        title = f"`{'` + `'.join(ROWS[row].conditioners)}`, {ROWS[row].title}"
+        for name_, value in present.items():
+            lines.append(
+                f"| {title} | {name_} | {shown(without[name_])} | {shown(value)} | {value['captions']} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Draw, read, write benchmarks/results/conditioners.json and conditioners.md."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", type=int, default=200, help="cases a row; fewer than 200 write no results")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW")
+    parser.add_argument("--model", default="tiny", help="a name in the zoo, or a folder in diffusers layout")
+    parser.add_argument("--kept", type=Path, default=ROOT / "runs/conditioners-kept")
+    parser.add_argument("--part", default="0/1", help="which of how many processes this is")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    settings = Settings()
+    folder = Path(zoo.__path__[0]) / arguments.model
+    folder = folder if folder.is_dir() else Path(arguments.model)
+    pipe = weft.load(str(folder))
+    arguments.kept.mkdir(parents=True, exist_ok=True)
+    results = {}
+    number, parts = map(int, arguments.part.split("/"))
+    for row in arguments.rows:
+        kept = Kept(arguments.kept / f"{key(settings, folder, row)}.jsonl")
+        kept.read()
+        measure(pipe, [row], arguments.cases, settings, kept, (number, parts))
+        if parts == 1:
+            results[row] = [summary(row, present, arguments.cases, kept) for present in (False, True)]
+    if parts > 1:
+        return
+    text = table(results)
+    print(text)
+    if arguments.cases < 200 or set(arguments.rows) != set(ROWS):
+        return
+    where = machine()
+    command = shlex.join(["python", "benchmarks/conditioners.py", *sys.argv[1:]])
+    report = {
+        "command": command,
+        "settings": asdict(settings),
+        "machine": where,
+        "weights": digests(folder),
+        "rows": results,
+    }
+    (ROOT / "benchmarks/results/conditioners.json").write_text(json.dumps(report, indent=1) + "\n")
+    about = (
+        f"{settings.seeds} seeds, {settings.steps} steps of {settings.scheduler}, guidance scale {settings.scale}, "
+        f"read by the judge. `{command}` on {where['cpu']}, {where['cores']} cores, torch {where['torch']}. "
+        "Intervals: bootstrap over cases."
+    )
+    (ROOT / "benchmarks/results/conditioners.md").write_text(
+        f"# The conditioners of `tiny`\n\n{about}\n\n{text}\n"
+    )
+
+
+def key(settings: Settings, folder: Path, row: str) -> str:
+    """A digest of all that a row's scores depend on."""
+    used = tuple(f"weft/{name}.safetensors" for name in ROWS[row].conditioners)
+    weights = {n: v for n, v in digests(folder).items() if not n.startswith("weft/") or n in used}
+    text = json.dumps([asdict(settings), weights, digests(Path(judge.__path__[0])), CHUNK, row])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training of conditioners over a frozen model: ``python -m weft.zoo.training.conditioners --help``."""

@@ -1,0 +1,58 @@
+"""The recipe of a run: which conditioners learn, over which model, on what, and for how long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..loop import LoopRecipe
+from .records import FolderSource, WorldSource
+
+
+class AttentionLoss(BaseModel):
+    """The attention of every known noun is asked to lie where its subject is (Subject-Diffusion, section 3.3)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: float = Field(0.01, ge=0)
+    form: str = Field(
+        "balanced", pattern="^(balanced|mask)$", description="the released code's, or the paper's"
+    )
+
+
+class ConditionersRecipe(BaseModel):
+    """What to train, on what, and for how long."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(description="a zoo name, a folder in diffusers layout or a single file")
+    image_encoder: Path | None = Field(
+        None, description="an open_clip checkpoint, where the model has no tower"
+    )
+    architecture: str | None = Field(None, description="its name in open_clip")
+    world: WorldSource | None = None
+    folder: FolderSource | None = None
+    conditioners: dict[str, dict[str, Any]] = Field(description="networks by plugin name, and their sizes")
+    alone: float = Field(0.5, ge=0, le=1, description="share of samples that take one conditioner alone")
+    start: dict[str, Path] = Field(
+        {}, description="trained weights to go on from; what they lack starts fresh"
+    )
+    frozen: dict[str, Path] = Field(
+        {}, description="trained weights of conditioners that take part but do not learn"
+    )
+    drop_caption: float = Field(0.1, ge=0, le=1)
+    absent: float = Field(0.1, ge=0, le=1, description="chance that a conditioner takes its absent form")
+    references: tuple[float, ...] = Field(
+        (0.5, 0.25, 0.0, 0.25), description="shares of 1, 2, ... pictures a subject"
+    )
+    subject_weight: float = Field(
+        0.0, ge=0, description="further weight of the loss where referenced subjects are"
+    )
+    attention: AttentionLoss | None = None
+    min_snr: float = Field(5.0, gt=0)
+    middle: float = Field(0.5, ge=0, le=1, description="share of timesteps drawn logit-normal, not uniform")
+    preview_pictures: int = Field(4, gt=0)
+    preview_steps: int = Field(30, gt=0)
+    loop: LoopRecipe

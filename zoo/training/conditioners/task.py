@@ -1,0 +1,138 @@
+"""One training task for any set of conditioners over one frozen UNet.
+
+Every sample of a batch takes some of the conditioners: one alone, or several at once, so that each works alone and all
+of them together. The UNet runs through the same walk as in sampling, and the networks enter through the same ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler
+from einops import reduce
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ....core.conditions import Conditions
+from ....core.maps import MapRecorder
+from ....core.pipeline import Pipeline
+from ....core.unet import UNetWalk
+from ....plugins.attention_loss import balanced_loss, mask_loss
+from ..loop import Task
+from ..unet import timesteps
+from .data import Batch, Examples
+from .parts import PARTS, Part, Widths
+from .recipe import ConditionersRecipe
+
+
+class ConditionersTask(Task):
+    """Predicts the noise of latents under captions and conditioners; only the conditioners' networks learn."""
+
+    def __init__(self, recipe: ConditionersRecipe, pipe: Pipeline, examples: Examples) -> None:
+        torch.manual_seed(recipe.loop.seed)
+        self.recipe, self.pipe, self.examples = recipe, pipe, examples
+        self.walk = UNetWalk(pipe.unet)
+        host = pipe.host(pipe.size)
+        batch = examples.batch(torch.Generator().manual_seed(0), 1)
+        widths = Widths(image=batch.pooled.shape[-1], patch=batch.patches.shape[-1])
+        self.parts: dict[str, Part] = {
+            name: PARTS[name](host, widths, options) for name, options in recipe.conditioners.items()
+        }
+        self.model = nn.ModuleDict({name: part.networks for name, part in self.parts.items()})
+        for name, path in recipe.start.items():
+            self.parts[name].load(path, whole=False)
+        for name, path in recipe.frozen.items():
+            self.parts[name].load(path)
+            self.parts[name].networks.requires_grad_(False)
+        self.scheduler = DDPMScheduler.from_config(dict(pipe.scheduler))
+        self.cumulative: Tensor = self.scheduler.alphas_cumprod
+        snr = self.cumulative / (1 - self.cumulative)
+        self.weights = snr.clamp(max=recipe.min_snr) / snr
+        self.empty = torch.tensor(pipe.text.tokens("").ids)
+        self.recorded = (
+            frozenset() if recipe.attention is None else frozenset(pipe.map_paths(host.latent_size))
+        )
+        self.shown = all(part.needs_references for part in self.parts.values())
+
+    def losses(self, step: int, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+        recipe, n = self.recipe, self.recipe.loop.batch_size
+        batch = self._fewer_references(self.examples.batch(rng, n, self.shown), rng)
+        chosen = self._chosen(rng, n)
+        absent = {
+            name: rows & (torch.rand(n, generator=rng) < recipe.absent) for name, rows in chosen.items()
+        }
+        drop = torch.rand(n, generator=rng) < recipe.drop_caption
+        t = timesteps(rng, n, recipe.middle)
+        noise = torch.randn(batch.latents.shape, generator=rng)
+        noisy = self.scheduler.add_noise(batch.latents, noise, t).to(device)
+        ids = torch.where(drop[:, None], self.empty, batch.ids)
+        # without its caption a subject has no word to take, so the nouns are unknown
+        batch = Batch(
+            **(vars(batch) | {"ids": ids, "nouns": batch.nouns.masked_fill(drop[:, None, None], -1)})
+        ).to(device)
+        conditions = self.conditions(batch, {k: v.to(device) for k, v in chosen.items()},
+                                     {k: v.to(device) for k, v in absent.items()})  # fmt: skip
+        maps = MapRecorder(self.recorded, slice(None)) if self.recorded else None
+        predicted = self.walk(noisy, t.to(device), conditions, maps)
+        assert predicted is not None
+        error = (predicted.float() - self._target(batch, noise.to(device), t.to(device))).square()
+        shown = (batch.masks * batch.referenced.any(-1)[:, :, None, None]).amax(1, keepdim=True)
+        weight = 1 + recipe.subject_weight * shown
+        each = (error * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
+        weighted = (self.weights[t].to(device) * each).mean()
+        losses = {"loss": weighted, "min_snr": weighted, "mse": error.mean()}
+        if maps is not None and recipe.attention is not None:
+            form = balanced_loss if recipe.attention.form == "balanced" else mask_loss
+            found = {
+                site: reduce(p, "b heads n t -> b n t", "mean") for site, p in maps.probabilities.items()
+            }
+            local = form(found, batch.nouns, batch.masks)
+            # a noisier picture says less about where things will be: the loss fades with the signal's share
+            losses["attention"] = (local * self.cumulative[t].to(device)).mean()
+            losses["loss"] = weighted + recipe.attention.weight * losses["attention"]
+        return losses
+
+    def _target(self, batch: Batch, noise: Tensor, t: Tensor) -> Float[Tensor, "b c h w"]:
+        if self.scheduler.config["prediction_type"] == "v_prediction":
+            velocity: Tensor = self.scheduler.get_velocity(batch.latents, noise, t)
+            return velocity
+        return noise
+
+    def conditions(
+        self, batch: Batch, chosen: Mapping[str, Bool[Tensor, " b"]], absent: Mapping[str, Bool[Tensor, " b"]]
+    ) -> Conditions:
+        """What the batch is conditioned on; of the ``chosen`` samples some take the ``absent`` form."""
+        pieces = [part(batch, chosen[name], absent[name]) for name, part in self.parts.items()]
+        with torch.no_grad():
+            context = self.pipe.text.states(batch.ids)
+        for piece in pieces:
+            context = piece.context(context)
+        groups = {
+            field: tuple(g for p in pieces for g in getattr(p, field))
+            for field in ("inserts", "channels", "deltas")
+        }
+        return Conditions(context, **groups)
+
+    def _chosen(self, rng: torch.Generator, n: int) -> dict[str, Bool[Tensor, " b"]]:
+        names = list(self.parts)
+        alone = torch.rand(n, generator=rng) < self.recipe.alone
+        one = torch.randint(len(names), (n,), generator=rng)
+        some = torch.rand(n, len(names), generator=rng) < 0.5
+        some[torch.arange(n), one] = True
+        return {name: torch.where(alone, one == i, some[:, i]) for i, name in enumerate(names)}
+
+    def _fewer_references(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """Hide references, so that subjects are known by one, two, ... pictures as the recipe shares them."""
+        shares = torch.tensor(self.recipe.references)
+        count: Int[Tensor, "b s"] = 1 + torch.multinomial(
+            shares, batch.known.numel(), replacement=True, generator=rng
+        ).view(batch.known.shape)
+        kept = torch.arange(batch.referenced.shape[-1]) < count[..., None]
+        return Batch(**(vars(batch) | {"referenced": batch.referenced & kept}))
+
+    def preview(self, path: Path) -> None:
+        from .preview import sheet
+
+        sheet(self).save(path)
