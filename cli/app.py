@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Annotated, ParamSpec
 
@@ -25,6 +25,13 @@ class Exit(IntEnum):
     USER_ERROR = 2
     PARTIAL = 3
     INTERRUPTED = 130
+
+
+class Engines(StrEnum):
+    """Where pictures are drawn."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 app = typer.Typer(
@@ -107,12 +114,21 @@ def demo(output: Output = Path("runs/demo")) -> Exit:
 @app.command()
 @command
 def generate(
-    run_file: RunFileArgument, output: Output = Path("outputs"), overrides: Overrides = None
+    run_file: RunFileArgument,
+    output: Output = Path("outputs"),
+    overrides: Overrides = None,
+    engine: Annotated[Engines, typer.Option(help="Where pictures are drawn.")] = Engines.LOCAL,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of Ray; one a GPU, or one a node without GPUs, by default.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster; RAY_ADDRESS, or this machine, by default.")
+    ] = None,
 ) -> Exit:
     """Draw what a run file describes and is not there yet. Finished pictures stay when Ctrl-C is pressed."""
     from .generate import generate_run
 
-    return generate_run(run_file, output, overrides or ())
+    return generate_run(run_file, output, overrides or (), engine.value, ray_address, workers)
 
 
 @app.command()

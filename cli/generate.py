@@ -50,13 +50,18 @@ class _Keeper(Listener):
 
 
 def generate_run(
-    path: Path, folder: Path, overrides: Sequence[str] = (), engine: Callable[[], Engine] | None = None
+    path: Path,
+    folder: Path,
+    overrides: Sequence[str] = (),
+    engine: str = "local",
+    ray_address: str | None = None,
+    workers: int | None = None,
 ) -> Exit:
     """Draw what is missing. A run that fails is reported and the next one is drawn.
 
     Args:
         overrides: ``path=value`` each.
-        engine: made when there is something to draw; the local one by default.
+        engine: ``local`` or ``ray``; the rest is for ray.
     """
     runs = read_run_file(path, overrides=overrides)
     items = plan(runs)
@@ -74,7 +79,7 @@ def generate_run(
 
             keeper = _Keeper(store, there, show)
             if missing:
-                (engine or _local)().draw(missing, keeper)
+                _engine(engine, ray_address, workers).draw(missing, keeper)
             for item in items:
                 wrong = store.measure(item)
                 if wrong is not None:
@@ -92,7 +97,11 @@ def generate_run(
     return Exit.PARTIAL if keeper.done else Exit.USER_ERROR
 
 
-def _local() -> Engine:
+def _engine(name: str, ray_address: str | None, workers: int | None) -> Engine:
+    if name == "ray":
+        from ..core.engines.ray import RayEngine
+
+        return RayEngine(ray_address, workers)
     from ..core.engines.local import LocalEngine
 
     return LocalEngine()
