@@ -34,7 +34,8 @@ h1{font-size:1.5rem;margin:0}h2{font-size:1.05rem;font-weight:600;margin:2.2rem 
 p,.means{color:var(--faint);margin:.3rem 0}.means{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .means td,.means th{padding:.15rem 1.2rem .15rem 0;text-align:left;font-weight:400}
 .bar{position:sticky;top:0;z-index:2;background:var(--paper);padding:.6rem 0;border-bottom:1px solid var(--rule)}
-.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(210px,1fr));gap:1.1rem}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(210px,1fr));gap:1.1rem;align-items:start}
+@media(min-width:640px){figure:has(details[open]){grid-column:span 2}}
 figure{margin:0;background:var(--card);border:1px solid var(--rule);border-radius:10px;overflow:hidden;
 content-visibility:auto;contain-intrinsic-size:auto 300px}
 .frame{position:relative;display:block}.frame img{display:block;width:100%;height:auto;background:var(--rule)}

@@ -6,6 +6,7 @@ Only safetensors is read. Configurations are read as plain data, and only classe
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from .errors import UserError, did_you_mean
+from .modelconfig import plain_config
 from .modelfiles import PARTS, weights_file
 from .pipeline import Pipeline
 from .plugin import ModelCard
 from .registry import registry
 from .safe import fill, read_config, read_tensors
+from .schedulers import scheduler_fields
 from .singlefile import split
 from .text import TextEncoder
 from .tokenizer import read_tokenizer
@@ -105,44 +108,44 @@ def _assemble(
         fill(module, _renamed(part, parts[part]), f"model '{name}', {part}", dtype)
     positions = text.embeddings.position_embedding.num_embeddings
     text.embeddings.position_ids = torch.arange(positions).expand(1, -1)  # not in any file, so still on meta
-    encoder = TextEncoder(read_tokenizer(configs / "tokenizer"), text.to(device))
+    tokenizer = read_tokenizer(configs / "tokenizer")
+    words = text.embeddings.token_embedding.num_embeddings
+    if len(tokenizer) > words or tokenizer.model_max_length > positions:
+        sizes = f"{len(tokenizer)} words and {tokenizer.model_max_length} tokens"
+        raise UserError(f"model '{name}', tokenizer", f"at most {words} words and {positions} tokens", sizes)
+    encoder = TextEncoder(tokenizer, text.to(device))
     scheduler = read_config(configs / "scheduler" / "scheduler_config.json")
-    schedule = {key: value for key, value in scheduler.items() if not key.startswith("_")}
+    schedule = plain_config(scheduler, scheduler_fields(), "file 'scheduler/scheduler_config.json'")
     return Pipeline(name, encoder, unet.to(device), vae.to(device), schedule, folder)
 
 
 def _build(known: type[Any], folder: Path) -> Any:
     config = read_config(folder / "config.json")
-    place = f"file '{folder.name}/config.json', field '_class_name'"
+    place = f"file '{folder.name}/config.json'"
     if config.get("_class_name", known.__name__) != known.__name__:
-        raise UserError(place, known.__name__, repr(config["_class_name"]))
+        raise UserError(f"{place}, field '_class_name'", known.__name__, repr(config["_class_name"]))
     fields = inspect.signature(known.__init__).parameters.keys() - {"self"}
-    with torch.device("meta"):
-        try:
-            return known(**{key: value for key, value in config.items() if key in fields})
-        except (
-            TypeError,
-            ValueError,
-            KeyError,
-            AttributeError,
-            RuntimeError,
-            ZeroDivisionError,
-            IndexError,
-        ) as error:
-            raise UserError(
-                f"file '{folder.name}/config.json'", f"a configuration of {known.__name__}", str(error)
-            ) from None
+    return _made(lambda: known(**plain_config(config, fields, place)), known, place)
 
 
 def _build_text(folder: Path) -> Any:
     config = read_config(folder / "config.json")
-    kind = (config.get("architectures") or ["CLIPTextModel"])[0]
-    if kind not in ("CLIPTextModel", "CLIPTextModelWithProjection"):
-        raise UserError(
-            f"file '{folder.name}/config.json', field 'architectures'", "CLIPTextModel", repr(kind)
-        )
+    place = f"file '{folder.name}/config.json'"
+    kinds = config.get("architectures", ["CLIPTextModel"])
+    if kinds not in (["CLIPTextModel"], ["CLIPTextModelWithProjection"]):
+        raise UserError(f"{place}, field 'architectures'", "CLIPTextModel", repr(kinds)[:80])
+    fields = plain_config(config, _TEXT_FIELDS, place)
+    return _made(lambda: CLIPTextModel(CLIPTextConfig(**fields)), CLIPTextModel, place)
+
+
+def _made(build: Callable[[], Any], known: type[Any], place: str) -> Any:
     with torch.device("meta"):
-        return CLIPTextModel(CLIPTextConfig(**{key: config[key] for key in _TEXT_FIELDS if key in config}))
+        try:
+            return build()
+        except UserError:
+            raise
+        except Exception as error:  # a class may stumble over a stranger's values in any way
+            raise UserError(place, f"a configuration of {known.__name__}", str(error)) from None
 
 
 def _renamed(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -19,6 +19,11 @@ SETTINGS = (
     "tokenizer/merges.txt",
 )
 
+OWN = ("weft", "open_clip")
+"""Folders of a model that Weft adds to the diffusers layout: the weights of plugins, and an image tower."""
+
+SUFFIXES = (".safetensors", ".json")
+
 
 def weights_file(folder: Path) -> Path:
     """The safetensors file of one part of a diffusers layout: full precision when there is a choice.
@@ -51,7 +56,7 @@ def model_digests(model: Path) -> dict[str, str]:
         return {model.name: _digest(model)}
     paths = [weights_file(model / part) for part in PARTS]
     paths += [model / name for name in SETTINGS if (model / name).is_file()]
-    paths += sorted((model / "weft").glob("*.safetensors"))
+    paths += sorted(path for part in OWN for path in (model / part).glob("*") if path.suffix in SUFFIXES)
     return {path.relative_to(model).as_posix(): _digest(path) for path in paths}
 
 

@@ -11,29 +11,33 @@ from torch import Tensor, nn
 
 from .errors import UserError, did_you_mean
 from .jsonfile import read_config as read_config
+from .tensorheader import check_header
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a safetensors file, on the CPU.
 
     Raises:
-        UserError: the file is missing, not safetensors, or holds a tensor that is not finite.
+        UserError: the file is missing or not safetensors, or a tensor has a name, a shape or a type that no model
+            has, or is not finite.
     """
+    place = f"file '{path.parent.name}/{path.name}'"
     if path.suffix != ".safetensors":
         hint = "Pickled checkpoints (.ckpt, .bin, .pt) can run code and are never read; convert them first."
-        raise UserError(f"file '{path.name}'", "a .safetensors file", f"'{path.suffix}'", hint)
+        raise UserError(place, "a .safetensors file", f"'{path.suffix}'", hint)
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"file '{path}'", "a file that exists", "none")
     try:
+        check_header(path)
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise UserError(f"file '{path}'", "a file that exists", "none") from None
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"file '{path.name}'", "a whole safetensors file", f"one that cannot be read ({error})"
-        ) from None
+    except UserError:
+        raise
+    except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, OverflowError) as error:
+        raise UserError(place, "a whole safetensors file", f"one that cannot be read ({error})") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"file '{path.name}', tensor '{name}'", "finite numbers", "NaN or infinity")
+            raise UserError(f"{place}, tensor '{name}'", "finite numbers", "NaN or infinity")
     return tensors
 
 

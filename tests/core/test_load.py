@@ -57,6 +57,10 @@ def add(tensors) -> None:
     tensors["../../etc/passwd"] = torch.zeros(1)
 
 
+def add_another(tensors) -> None:
+    tensors["conv_in.gain"] = torch.zeros(1)
+
+
 def reshape(tensors) -> None:
     tensors["conv_in.bias"] = torch.zeros(7)
 
@@ -73,7 +77,8 @@ def retype(tensors) -> None:
     ("edit", "words"),
     [
         (drop, ["unet", "'conv_in.bias'", "1 of"]),
-        (add, ["unet", "no other tensors", "../../etc/passwd"]),
+        (add, ["unet", "names of tensors that are no paths", "../../etc/passwd"]),
+        (add_another, ["unet", "no other tensors", "conv_in.gain"]),
         (reshape, ["'conv_in.bias'", "(32,)", "(7,)"]),
         (poison, ["'conv_in.bias'", "finite", "NaN"]),
         (retype, ["'conv_in.bias'", "float32", "int32"]),
