@@ -25,7 +25,8 @@ def record(cls: type[T]) -> type[T]:
     """
     made: Any = dataclass(frozen=True, config=_CONFIG)(cls)
     validate = made.__init__
-    names = [field.name for field in dataclasses.fields(made)]
+    # a positional argument is located by its number among those that may be positional
+    names = [field.name for field in sorted(dataclasses.fields(made), key=lambda field: bool(field.kw_only))]
 
     @functools.wraps(validate)
     def __init__(self: Any, *args: Any, **fields: Any) -> None:
