@@ -2,7 +2,7 @@
 
 A chain of strategies is applied in order at every step. A strategy may rewrite the linear form (`Guidance.rewrite`),
 change the sum of the predictions (`Guidance.reads` and `Guidance.combine`), descend an energy of the attention maps
-(`Energy`) or edit the latents after the scheduler's step (`LatentEdit`).
+(`Energy`) or edit the latents before or after the scheduler's step (`LatentEdit`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .branches import Branch, LinearForm
 from .errors import UserError, did_you_mean
@@ -18,10 +18,12 @@ from .plugin import Plugin
 from .records import record
 
 if TYPE_CHECKING:
+    import torch
     from jaxtyping import Float
     from torch import Tensor
 
     from .conditioner import Conditioner
+    from .host import Host
     from .maps import AttentionMaps
     from .scene import Scene
 
@@ -48,17 +50,49 @@ class Step:
         return self.index / self.total
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What is denoised together, for `Guidance.begin`.
+
+    Args:
+        scenes: one a sample.
+        host: the model, and the size of the picture.
+        scheduler: a diffusers scheduler, whose timesteps are set.
+        generators: one a sample; a strategy that needs noise draws it from these, so that a seed means the same image
+            alone and in a batch.
+    """
+
+    scenes: Sequence[Scene]
+    host: Host
+    scheduler: Any
+    generators: Sequence[torch.Generator]
+
+    def noise(self, like: Float[Tensor, "s c h w"]) -> Float[Tensor, "s c h w"]:
+        """Standard normal noise, each sample's from its own generator."""
+        import torch
+
+        drawn = [torch.randn(like.shape[1:], generator=generator) for generator in self.generators]
+        return torch.stack(drawn).to(like)
+
+    def noised(
+        self, clean: Float[Tensor, "s c h w"], noise: Float[Tensor, "s c h w"], step: Step
+    ) -> Float[Tensor, "s c h w"]:
+        """Clean latents with the noise of a step, as they are when it begins."""
+        noised: Tensor = self.scheduler.add_noise(clean, noise, self.scheduler.timesteps[step.index][None])
+        return noised
+
+
 @record
 class Guidance(Plugin):
     """Base of every guidance strategy. A method that is not overridden changes nothing."""
 
     kind: ClassVar[Literal["conditioner", "guidance"]] = "guidance"
 
-    def begin(self) -> Guidance:
+    def begin(self, batch: Batch) -> Guidance:
         """The strategy to use for one batch, from its first step to its last.
 
-        One that remembers something from step to step, such as a momentum, returns a new object that holds it, so that
-        nothing passes from one generation to the next. The others return themselves.
+        One that remembers something from step to step, such as a momentum, or that reads the batch's scenes, returns a
+        new object that holds it, so that nothing passes from one generation to the next. The others return themselves.
         """
         return self
 
@@ -148,8 +182,12 @@ class Refinement:
 
 @record
 class LatentEdit(Guidance):
-    """A strategy that edits the latents after the scheduler's step."""
+    """A strategy that edits the latents before a step, after it, or both."""
 
-    @abstractmethod
+    def before(self, latents: Float[Tensor, "s c h w"], step: Step) -> Float[Tensor, "s c h w"]:
+        """The latents to begin a step with, before energies move them and the UNet reads them."""
+        return latents
+
     def edit(self, latents: Float[Tensor, "s c h w"], step: Step) -> Float[Tensor, "s c h w"]:
-        """The latents to go on with."""
+        """The latents to go on with after the scheduler's step."""
+        return latents

@@ -19,7 +19,7 @@ from .branches import Branch
 from .conditioner import Conditioner
 from .errors import UserError
 from .evaluate import Evaluator, PreparedScene, guarded
-from .guidance import Guidance, Step
+from .guidance import Batch, Guidance, Step
 from .host import Host
 from .images import to_images
 from .maps import Grid
@@ -128,7 +128,7 @@ class Pipeline:
         jobs = [(one, seed) for one in prepared for seed in seeds]
         exact = reproducibility == "exact"
         recipe = self._recipe(given, chain, scheduler, steps, host.size, batch_size, reproducibility)
-        paths = self._map_paths(host.latent_size)
+        paths = self.map_paths(host.latent_size)
         make_scheduler(scheduler, self.scheduler)  # a wrong name is an error before the bar starts
         parts: list[Result] = []
 
@@ -153,11 +153,15 @@ class Pipeline:
 
                 latents = sample(
                     evaluator=Evaluator(UNetWalk(self.unet), [one for one, _ in batch]),
-                    scheduler=make_scheduler(scheduler, self.scheduler),
+                    batch=Batch(
+                        [one.scene for one, _ in batch],
+                        host,
+                        make_scheduler(scheduler, self.scheduler),
+                        generators,
+                    ),
                     guidance=chain,
                     full=Branch.full(named),
                     noise=self._noise(generators, host),
-                    generators=generators,
                     steps=steps,
                     energy_paths=paths,
                     mean_maps=maps,
@@ -220,7 +224,8 @@ class Pipeline:
         noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
         return noise.to(host.device, torch.promote_types(host.dtype, torch.float32))
 
-    def _map_paths(self, latent_size: Grid) -> frozenset[str]:
+    def map_paths(self, latent_size: Grid) -> frozenset[str]:
+        """The transformer blocks whose attention maps are kept, and read by energies, for latents of this size."""
         depth = {path: self._depth(path) for path in cross_attention_paths(self.unet)}
         # the middle block alone is a single layer, too few to average
         levels = sorted({level for path, level in depth.items() if not path.startswith("mid_block")})

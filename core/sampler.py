@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,7 +14,7 @@ from .branches import Branch, LinearForm
 from .energy import Descent, descend
 from .errors import PluginError
 from .evaluate import Evaluator, guarded
-from .guidance import Energy, Guidance, LatentEdit, Step
+from .guidance import Batch, Energy, Guidance, LatentEdit, Step
 from .maps import AttentionMaps, Grid
 from .schedulers import step_options
 
@@ -66,11 +65,10 @@ class MeanMaps:
 
 def sample(
     evaluator: Evaluator,
-    scheduler: Any,
+    batch: Batch,
     guidance: Sequence[Guidance],
     full: Branch,
     noise: Float[Tensor, "s c h w"],
-    generators: list[torch.Generator],
     steps: int,
     energy_paths: frozenset[str],
     mean_maps: MeanMaps | None = None,
@@ -81,11 +79,10 @@ def sample(
 
     Args:
         evaluator: runs the UNet for branches.
-        scheduler: a diffusers scheduler, used for this batch only.
+        batch: its scenes, its generators, and a scheduler that is used for it only.
         guidance: the chain, applied in order.
         full: the branch with every conditioner present.
         noise: standard normal, one a sample.
-        generators: one a sample, for schedulers that draw noise.
         steps: of the scheduler.
         energy_paths: the transformer blocks whose maps energies read.
         mean_maps: collects the full branch's maps.
@@ -98,13 +95,17 @@ def sample(
     Raises:
         PluginError: a strategy raised, broke the sum of 1, or gave something that is not finite.
     """
+    scheduler = batch.scheduler
     scheduler.set_timesteps(steps, device=noise.device)
     latents: Tensor = noise * scheduler.init_noise_sigma
-    options = step_options(scheduler, generators)
-    guidance = [guarded(strategy.name, "begin", strategy.begin) for strategy in guidance]
+    options = step_options(scheduler, list(batch.generators))
+    guidance = [guarded(strategy.name, "begin", partial(strategy.begin, batch)) for strategy in guidance]
     timesteps = list(scheduler.timesteps)
     for index, timestep in enumerate(timesteps):
         step = Step(index, len(timesteps), float(timestep), full)
+        for strategy in guidance:
+            if isinstance(strategy, LatentEdit):
+                latents = _edited(strategy, "before", strategy.before, latents, step)
         inputs = scheduler.scale_model_input(latents, timestep)
         descents: list[Descent] = []
         for strategy in guidance:
@@ -136,7 +137,7 @@ def sample(
         latents = scheduler.step(guided, timestep, latents, return_dict=False, **options)[0]
         for strategy in guidance:
             if isinstance(strategy, LatentEdit):
-                latents = _edited(strategy, latents, step)
+                latents = _edited(strategy, "edit", strategy.edit, latents, step)
         if not bool(torch.isfinite(latents).all()):
             raise PluginError("sampler", f"step {index}", f"the latents are not finite; the form was {form}")
         if on_step is not None:
@@ -177,9 +178,11 @@ def _combined(strategy: Guidance, guided: Tensor, values: Sequence[Tensor], step
     return _shaped(strategy, place, combined, guided)
 
 
-def _edited(strategy: LatentEdit, latents: Tensor, step: Step) -> Tensor:
-    place = f"edit at step {step.index}"
-    edited = guarded(strategy.name, place, lambda: strategy.edit(latents, step))
+def _edited(
+    strategy: LatentEdit, door: str, change: Callable[[Tensor, Step], Tensor], latents: Tensor, step: Step
+) -> Tensor:
+    place = f"{door} at step {step.index}"
+    edited = guarded(strategy.name, place, lambda: change(latents, step))
     return _shaped(strategy, place, edited, latents)
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..core.branches import LinearForm
 from ..core.errors import UserError, did_you_mean
-from ..core.guidance import Guidance, Step
+from ..core.guidance import Batch, Guidance, Step
 from ..core.hookspecs import hookimpl
 from ..core.plugin import Plugin
 from ..core.records import record
@@ -61,7 +61,7 @@ class DiffusersGuider(Guidance):
     def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
         self._made()
 
-    def begin(self) -> DiffusersGuider:
+    def begin(self, batch: Batch) -> DiffusersGuider:
         # the guider keeps the step and its momentum in itself, so every batch has one of its own
         return replace(self, guider=self._made(), options={})
 
