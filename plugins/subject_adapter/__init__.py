@@ -34,7 +34,8 @@ class SubjectAdapter(Conditioner):
         weights: a ``.safetensors`` file, which says how many subjects there may be; the model folder's own
             ``weft/subject_adapter.safetensors`` by default.
         image_encoder: a local open_clip checkpoint (``.safetensors``); the model folder's own by default.
-        architecture: its name in open_clip.
+        architecture: its name in open_clip; by default what an ``open_clip_config.json`` beside it says, else
+            ``"ViT-L-14-quickgelu"``, OpenAI's.
         use_box: whether the tokens say where a subject is; the box of its mask stands in for a box.
 
     Raises:
