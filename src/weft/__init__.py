@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .plugins.fusion_text import FusionText
     from .plugins.grounding import Grounding
     from .plugins.instruct import Instruct
+    from .plugins.keep_source import KeepSource
     from .plugins.layout import Layout
     from .plugins.mask_location import MaskLocation
     from .plugins.pseudo_word import PseudoWord
@@ -45,6 +46,7 @@ __all__ = [
     "Grounding",
     "Guidance",
     "Instruct",
+    "KeepSource",
     "Layout",
     "MaskLocation",
     "Pipeline",
@@ -73,6 +75,7 @@ _HOME = {
     "Grounding": "weft.plugins.grounding",
     "Guidance": "weft.core.guidance",
     "Instruct": "weft.plugins.instruct",
+    "KeepSource": "weft.plugins.keep_source",
     "Layout": "weft.plugins.layout",
     "MaskLocation": "weft.plugins.mask_location",
     "Pipeline": "weft.core.pipeline",
