@@ -102,7 +102,7 @@ class PseudoWord(Part):
         self.networks = PseudoWordNetworks.create(host.unet, widths.image, host.text.width, **options)
 
     def piece(self, batch: Batch, rows: Int[Tensor, " r"], present: Bool[Tensor, " r"]) -> Piece:
-        rows = rows[present]
+        rows = rows[present & _spoken_of(batch, rows)]
         if not len(rows):
             return Piece()
         words = self.networks.words(batch.pooled[rows], batch.referenced[rows])
@@ -128,8 +128,7 @@ class FusionText(Part):
         )
 
     def piece(self, batch: Batch, rows: Int[Tensor, " r"], present: Bool[Tensor, " r"]) -> Piece:
-        # a dropped caption names no subject, so there is nothing to extend
-        rows = rows[present & (batch.nouns[rows] >= 0).any((1, 2))]
+        rows = rows[present & _spoken_of(batch, rows)]
         if not len(rows):
             return Piece()
         words = self.networks.words(batch.pooled[rows], batch.referenced[rows])
@@ -140,6 +139,11 @@ class FusionText(Part):
             return context.index_copy(0, rows, states)
 
         return Piece(extend, deltas=_deltas(self.networks.deltas(), rows))
+
+
+def _spoken_of(batch: Batch, rows: Int[Tensor, " r"]) -> Bool[Tensor, " r"]:
+    """Whether the caption names a subject that has references; a dropped caption names none."""
+    return (batch.referenced[rows].any(-1) & (batch.nouns[rows] >= 0).any(-1)).any(-1)
 
 
 def _token_places(

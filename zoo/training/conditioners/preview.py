@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from ....core.conditioner import Conditioner
 from ....core.registry import registry
 from ....plugins.classifier_free import ClassifierFree
 from ...world import sample
@@ -51,7 +52,9 @@ def sheet(task: ConditionersTask) -> Image.Image:
             fields: dict[str, Any] = {"weights": path}
             if part.needs_references and recipe.image_encoder is not None:
                 fields |= {"image_encoder": recipe.image_encoder, "architecture": recipe.architecture}
-            conditioners.append(registry().plugin(name, "conditioner")(**fields))
+            made = registry().plugin(name, "conditioner")(**fields)
+            assert isinstance(made, Conditioner)
+            conditioners.append(made)
         without = pipe.generate(scenes, **options).images
         drawn = pipe.generate(scenes, conditioners=conditioners, **options).images
     rows = []

@@ -36,6 +36,9 @@ class ConditionersRecipe(BaseModel):
     folder: FolderSource | None = None
     conditioners: dict[str, dict[str, Any]] = Field(description="networks by plugin name, and their sizes")
     alone: float = Field(0.5, ge=0, le=1, description="share of samples that take one conditioner alone")
+    shares: dict[str, float] = Field(
+        {}, description="how often each is the one that takes part for sure; 1 by default"
+    )
     start: dict[str, Path] = Field(
         {}, description="trained weights to go on from; what they lack starts fresh"
     )

@@ -51,9 +51,7 @@ class ConditionersTask(Task):
         snr = self.cumulative / (1 - self.cumulative)
         self.weights = snr.clamp(max=recipe.min_snr) / snr
         self.empty = torch.tensor(pipe.text.tokens("").ids)
-        self.recorded = (
-            frozenset() if recipe.attention is None else frozenset(pipe.map_paths(host.latent_size))
-        )
+        self.recorded = frozenset() if recipe.attention is None else pipe.map_paths(host.latent_size)
         self.shown = all(part.needs_references for part in self.parts.values())
 
     def losses(self, step: int, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
@@ -109,16 +107,18 @@ class ConditionersTask(Task):
             context = self.pipe.text.states(batch.ids)
         for piece in pieces:
             context = piece.context(context)
-        groups = {
-            field: tuple(g for p in pieces for g in getattr(p, field))
-            for field in ("inserts", "channels", "deltas")
-        }
-        return Conditions(context, **groups)
+        return Conditions(
+            context,
+            inserts=tuple(group for piece in pieces for group in piece.inserts),
+            channels=tuple(group for piece in pieces for group in piece.channels),
+            deltas=tuple(group for piece in pieces for group in piece.deltas),
+        )
 
     def _chosen(self, rng: torch.Generator, n: int) -> dict[str, Bool[Tensor, " b"]]:
         names = list(self.parts)
         alone = torch.rand(n, generator=rng) < self.recipe.alone
-        one = torch.randint(len(names), (n,), generator=rng)
+        shares = torch.tensor([self.recipe.shares.get(name, 1.0) for name in names])
+        one = torch.multinomial(shares, n, replacement=True, generator=rng)
         some = torch.rand(n, len(names), generator=rng) < 0.5
         some[torch.arange(n), one] = True
         return {name: torch.where(alone, one == i, some[:, i]) for i, name in enumerate(names)}
