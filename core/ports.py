@@ -139,7 +139,7 @@ class ResidualModule(Protocol):
     def __call__(
         self,
         latents: Float[Tensor, "r c h w"],
-        timestep: Num[Tensor, ""],
+        timestep: Num[Tensor, ""] | Num[Tensor, " s"],
         context: Float[Tensor, "r t d"],
         state: Float[Tensor, "r ..."],
     ) -> Residuals: ...
