@@ -226,7 +226,7 @@ def test_in_the_unet_while_it_is_differentiated(monkeypatch, path: str) -> None:
         (ports.TokenEmbeddings, "write"),
         (ports.TextStates, "write"),
         (Projection, "forward"),
-        (conditions.Conditions, "bias"),
+        (conditions, "resize"),
         (port_plugins.OpenFuser, "__call__"),
         (nn.Conv2d, "_conv_forward"),
         (deltas, "_output"),

@@ -1,0 +1,96 @@
+"""What the benchmarks of guidance share: scores that survive a kill, and intervals of paired cases."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+RESAMPLES: Final = 10_000
+
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Of sums by case, (resamples, columns), one number a resample."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Scores on disk, one line for each arm and case, so that a killed run goes on where it was.
+
+    Args:
+        path: of the file; what it holds is read at once, and a half line at its end is dropped.
+    """
+
+    path: Path
+    done: dict[tuple[str, int], list[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            whole = self.path.read_text().rpartition("\n")[0]
+            self.path.write_text(whole + "\n" if whole else "")
+            for line in whole.splitlines():
+                row = json.loads(line)
+                self.done[row["arm"], row["number"]] = row["images"]
+
+    def add(self, arm: str, number: int, images: list[Any]) -> None:
+        self.done[arm, number] = images
+        with self.path.open("a") as file:
+            file.write(json.dumps({"arm": arm, "number": number, "images": images}) + "\n")
+
+
+def digest(*parts: Any) -> str:
+    """Names the file of scores by all that they depend on."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
+
+
+def interval(table: Sequence[Sequence[float]], statistic: Statistic) -> dict[str, Any]:
+    """A statistic of sums over cases, with the percentile interval of its bootstrap over cases.
+
+    Efron and Tibshirani 1993, 13.3. All images of a case, in all its columns, are drawn together, so arms that share
+    their noise stay paired.
+
+    Args:
+        table: one row a case.
+        statistic: of the columns' sums.
+    """
+    rows = np.array(table, dtype=np.float64)
+    picks = np.random.default_rng(0).integers(len(rows), size=(RESAMPLES, len(rows)))
+    sums = np.stack([column[picks].sum(axis=1) for column in rows.T], axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(rows.sum(axis=0)[None])[0])
+        spread = statistic(sums)
+    low, high = np.nanpercentile(spread, [2.5, 97.5])
+    return {
+        "value": round(value, 4),
+        "interval": [round(float(low), 4), round(float(high), 4)],
+        "cases": len(rows),
+    }
+
+
+def ratio(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The first column's sum by the second's."""
+    return np.asarray(sums[:, 0] / sums[:, 1])
+
+
+def gain(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(first - second) / third."""
+    return np.asarray((sums[:, 0] - sums[:, 1]) / sums[:, 2])
+
+
+def pixels(images: Sequence[Image.Image]) -> torch.Tensor:
+    """Pictures as the judge reads them, (n, 3, h, w) in [0, 1]."""
+    return torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]).float() / 255
+
+
+def percent(rate: dict[str, Any]) -> str:
+    """A share with its interval, for a table."""
+    low, high = rate["interval"]
+    return f"{100 * rate['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
