@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .tree import Tree, split_path
-from .yamlfile import Document, FileErrors, Keys, Problem, parse_yaml
+from .yamlfile import FileErrors, Keys, Problem, parse_yaml
 
 FLAG = "--set"
 
@@ -37,13 +37,8 @@ def apply_overrides(tree: Tree, overrides: Iterable[str]) -> list[Problem]:
             sweep = tree.data.get("sweep")
             if isinstance(sweep, dict) and keys[0] != "sweep":
                 sweep.pop(path, None)
-            tree.put(keys, document.data, (_as_file(document, keys), keys))
+            tree.put(keys, document.data, (document, ()))
     return problems
-
-
-def _as_file(document: Document, keys: Keys) -> Document:
-    """The document of a value, as if the whole path were written in it; every place in it is the flag itself."""
-    return Document(document.name, document.lines, document.data, {(): (1, 1), keys: (1, 1)}, inline=True)
 
 
 def _keys(path: str) -> Keys:

@@ -47,9 +47,9 @@ class Registry:
     def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
         found = entry_points(group=hookspecs.GROUP) if points is None else points
         # an editable install next to a wheel can list a distribution twice
-        self._points = sorted(
-            {(p.name, p.value, _distribution(p)): p for p in found}.values(), key=lambda p: p.name
-        )
+        # and a distribution's name is read from its files, once
+        named = {(p.name, p.value, _distribution(p)): p for p in found}
+        self._points = sorted(((p, key[2]) for key, p in named.items()), key=lambda pair: pair[0].name)
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._loaded: set[tuple[str, str]] = set()
@@ -71,7 +71,7 @@ class Registry:
             UserError: nothing has the name, or it is of the other kind.
             PluginError: its entry point is broken, or two distributions claim the name.
         """
-        self._load(lambda point: point.name == name or _distribution(point) == BUILT_IN)
+        self._load(lambda point, distribution: point.name == name or distribution == BUILT_IN)
         found = [item for item in self._plugins if item.name == name]
         if len(found) > 1:
             raise PluginError(
@@ -90,7 +90,7 @@ class Registry:
 
     def plugins(self) -> list[Found]:
         """Every plugin that is installed; loads them all."""
-        self._load(lambda point: True)
+        self._load(lambda point, distribution: True)
         return sorted(self._plugins, key=lambda item: (item.value.kind, item.name))
 
     def broken(self) -> list[Broken]:
@@ -103,7 +103,7 @@ class Registry:
         Raises:
             PluginError: two distributions claim one name.
         """
-        self._load(lambda point: True)
+        self._load(lambda point, distribution: True)
         return _unique(self._models, "model")
 
     def metrics(self) -> dict[str, Metric]:
@@ -112,13 +112,13 @@ class Registry:
         Raises:
             PluginError: two distributions claim one name.
         """
-        self._load(lambda point: True)
+        self._load(lambda point, distribution: True)
         return _unique(self._metrics, "metric")
 
-    def _load(self, wanted: Callable[[EntryPoint], bool]) -> None:
-        for point in self._points:
-            key = (point.name, _distribution(point))
-            if key not in self._loaded and wanted(point):
+    def _load(self, wanted: Callable[[EntryPoint, str], bool]) -> None:
+        for point, distribution in self._points:
+            key = (point.name, distribution)
+            if key not in self._loaded and wanted(point, distribution):
                 self._loaded.add(key)
                 try:
                     self._enter(point)

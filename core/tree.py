@@ -56,9 +56,7 @@ class Tree:
 
     def take(self, keys: Keys) -> Any:
         """Take the value at ``keys`` out of its mapping; None when it is not there."""
-        holder = self.data
-        for key in keys[:-1]:
-            holder = holder.get(key, {}) if isinstance(holder, dict) else {}
+        holder = _holder(self.data, keys) if self.has(keys) else None
         return holder.pop(keys[-1], None) if isinstance(holder, dict) else None
 
     def move(self, old: Keys, new: Keys) -> bool:

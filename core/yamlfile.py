@@ -251,7 +251,7 @@ class _Builder:
     def _scalar(self, event: Any) -> Any:
         text: str = event.value
         if event.style is not None:
-            return self._refuse(event, "text", "half a character") if _SURROGATE.search(text) else text
+            return self._joined(event, text) if _SURROGATE.search(text) else text
         if text in _WORDS:
             return _WORDS[text]
         if _NOT_FINITE.fullmatch(text):
@@ -266,6 +266,14 @@ class _Builder:
                 number if abs(number) != float("inf") else self._refuse(event, "a finite number", text[:40])
             )
         return text
+
+    def _joined(self, event: Any, text: str) -> str | None:
+        """Text in which JSON has written a character as two halves."""
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self._refuse(event, "text", "half a character")
+            return None
 
     def _refuse(self, event: Any, expected: str, found: str, hint: str = "") -> None:
         self.problems.append(self.document.at(_place(event.start_mark), expected, found, hint))
