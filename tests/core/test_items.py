@@ -178,7 +178,7 @@ def test_a_batch_that_memory_cannot_take_is_halved(
     assert pipe.batches == [8, 4, 2, 2, 2, 2, 2, 2]
     assert heard.drawn_ == [item.id for item in items]
     assert heard.errors == []
-    alone = random_pipeline().generate(items[0].run.scene, (), (), steps=1, seeds=[7], width=32, height=32)
+    alone = pipe.pipe.generate([items[0].run.scene], (), (), steps=1, seeds=[7], width=32, height=32)
     assert (
         max(abs(a - b) for a, b in zip(heard.images[7].tobytes(), alone.images[0].tobytes(), strict=True))
         <= 1

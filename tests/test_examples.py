@@ -1,0 +1,53 @@
+"""Every example is valid, and is drawn by the tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from weft.cli.app import app
+from weft.core.registry import registry
+from weft.core.runfile import read_run_file
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+FILES = sorted(EXAMPLES.glob("*.yaml"))
+FEW = ["--set", "sampler.steps=2", "--set", "seeds=[0]", "--set", "metrics=[]"]
+
+
+def test_there_are_ten_from_one_subject_to_four() -> None:
+    assert len(FILES) >= 10
+    counts = {len(run.scene.subjects) for path in FILES for run in read_run_file(path)}
+    assert {0, 2, 3, 4} <= counts
+    assert sum(1 for path in FILES if "\nsweep:" in path.read_text()) >= 3
+    assert any("\nedit_mask:" in path.read_text() for path in FILES)
+
+
+def test_each_names_the_schema_and_says_what_it_shows() -> None:
+    for path in FILES:
+        first, second, *_ = path.read_text().splitlines()
+        assert first == "# yaml-language-server: $schema=weft.schema.json", path.name
+        assert second.startswith("# "), path.name
+
+
+def _lacks(path: Path) -> list[str]:
+    """Conditioners of an example whose weights the tiny model does not ship."""
+    folder = registry().models()["tiny"].folder / "weft"
+    named = {one.name for run in read_run_file(path) for one in run.conditioners}
+    return sorted(name for name in named if not (folder / f"{name}.safetensors").is_file())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_tiny_model_draws_it(path: Path, tmp_path: Path) -> None:
+    if lacking := _lacks(path):
+        pytest.skip(f"the tiny model has no weights of {', '.join(lacking)}")
+    done = CliRunner().invoke(app, ["generate", str(path), "-o", str(tmp_path), *FEW])
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
+    assert len(lines) == sum(len({0}) for _ in read_run_file(path))
+    for line in lines:
+        assert Image.open(tmp_path / line["file"]).size == (128, 128)
+    assert (tmp_path / "sheet.png").is_file() == (len(lines) > 1)
