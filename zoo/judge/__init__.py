@@ -1,7 +1,7 @@
-"""The judge: a small network, trained on renders alone, that reads a picture back into words and boxes."""
+"""The judge: small networks, trained on renders alone, that read a picture back into words, boxes and pixels."""
 
 from __future__ import annotations
 
-from .model import Judge, Reading, Seen, identity, load, read
+from .model import Judge, Reading, Seen, identity, load, read, segment
 
-__all__ = ["Judge", "Reading", "Seen", "identity", "load", "read"]
+__all__ = ["Judge", "Reading", "Seen", "identity", "load", "read", "segment"]

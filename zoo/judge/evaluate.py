@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..world import HELD_OUT_SUBJECTS, Picture, Thing, sample
+from .masks import Mean, mask_means
 from .model import HERE, Judge, Reading, Seen, load, overlap
 from .networks import SIZE
 from .pictures import distort, views
@@ -106,13 +107,17 @@ def detection_rates(pictures: Sequence[Picture], readings: Sequence[Reading]) ->
     }
 
 
-def detection(judge: Judge, count: int = PICTURES, rough: bool = False) -> dict[str, Rate]:
-    """Rates on the first ``count`` pictures of the held-out split, distorted as in training if ``rough``."""
-    pictures = [sample(seed, "held_out") for seed in range(count)]
-    images = tensor(pictures)
+def figures(
+    judge: Judge, pictures: Sequence[Picture], images: Float[Tensor, "b 3 64 64"], rough: bool
+) -> dict[str, Rate | Mean]:
+    """What every network gets right, on pictures and their renders, all distorted as in training if ``rough``."""
     if rough:
         images = distort(images, torch.Generator().manual_seed(0))
-    return detection_rates(pictures, judge.read(images))
+    return {
+        **detection_rates(pictures, judge.read(images)),
+        "subject: nearest of 50 is itself": recognition(judge, rough=rough),
+        **mask_means(pictures, judge.segment(images)),
+    }
 
 
 def recognition(
@@ -161,9 +166,10 @@ def digests(folder: Path) -> dict[str, str]:
     return {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
-def as_json(value: Mapping[str, Rate]) -> dict[str, Any]:
-    """Rates as plain numbers."""
-    return {k: {"right": r.right, "n": r.n, "share": round(r.share, 5), "interval": [round(x, 5) for x in r.interval]}
+def as_json(value: Mapping[str, Rate | Mean]) -> dict[str, Any]:
+    """Rates and means as plain numbers."""
+    return {k: ({"right": r.right} if isinstance(r, Rate) else {})
+            | {"n": r.n, "share": round(r.share, 5), "interval": [round(x, 5) for x in r.interval]}
             for k, r in value.items()}  # fmt: skip
 
 
@@ -175,13 +181,14 @@ def evaluate(weights: Path | None = None, results: Path | None = None) -> str:
     """
     folder = weights or HERE
     judge = load(folder)
-    clean = detection(judge) | {"subject: nearest of 50 is itself": recognition(judge)}
-    rough = detection(judge, rough=True)
-    rough |= {"subject: nearest of 50 is itself": recognition(judge, rough=True)}
+    pictures = [sample(seed, "held_out") for seed in range(PICTURES)]
+    images = tensor(pictures)
+    clean = figures(judge, pictures, images, rough=False)
+    rough = figures(judge, pictures, images, rough=True)
     tables = []
-    for title, rates in (("held-out renders", clean), ("the same, distorted as in training", rough)):
-        rows = [f"| {name} | {value} |" for name, value in rates.items()]
-        tables += [f"| {title} | rate | n | 95 % interval |", "|---|---|---|---|", *rows, ""]
+    for title, shares in (("held-out renders", clean), ("the same, distorted as in training", rough)):
+        rows = [f"| {name} | {value} |" for name, value in shares.items()]
+        tables += [f"| {title} | share | n | 95 % interval |", "|---|---|---|---|", *rows, ""]
     text = "\n".join(tables)
     if results is not None:
         where = machine()
@@ -194,7 +201,7 @@ def evaluate(weights: Path | None = None, results: Path | None = None) -> str:
             "distorted": as_json(rough),
         }
         (results / "judge.json").write_text(json.dumps(report, indent=1) + "\n")
-        footer = f"`{COMMAND}` on {where['cpu']}, {where['threads']} threads, torch {where['torch']}.\n\n"
+        footer = f"`{COMMAND}` on {where['cpu']}, threads: {where['threads']}, torch {where['torch']}.\n\n"
         footer += "\n".join(f"- `{name}` {value}" for name, value in sums.items())
         (results / "judge.md").write_text(f"# The judge\n\n{text}\n{footer}\n")
     return text

@@ -1,4 +1,4 @@
-"""Reading pictures: the objects and the background of each, and the identity of what is in a box."""
+"""Reading pictures: the objects and the background of each, what is in a box, and what every pixel shows."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..world import BACKGROUNDS, COLORS, NOUNS, PATTERNS
-from .networks import CELLS, Detector, Embedder, Maps, cut, fit
+from .networks import CELLS, Detector, Embedder, Maps, Segmenter, cut, fit
 
 HERE: Final = Path(__file__).parent
 WORDS: Final = {"nouns": NOUNS, "colors": tuple(COLORS), "patterns": PATTERNS, "backgrounds": BACKGROUNDS}
@@ -100,18 +100,25 @@ def detector() -> Detector:
     return Detector((len(NOUNS), len(COLORS), len(PATTERNS), len(BACKGROUNDS)))
 
 
+def segmenter() -> Segmenter:
+    """An untrained segmenter for the nouns of the world."""
+    return Segmenter(1 + len(NOUNS))
+
+
 @final
 class Judge:
-    """Both networks with their weights, on one device.
+    """The networks with their weights, on one device.
 
     Args:
         detector: reads objects and backgrounds.
         embedder: tells subjects apart.
+        segmenter: says what every pixel shows.
     """
 
-    def __init__(self, detector: Detector, embedder: Embedder) -> None:
+    def __init__(self, detector: Detector, embedder: Embedder, segmenter: Segmenter) -> None:
         self.detector = detector.eval().requires_grad_(False)
         self.embedder = embedder.eval().requires_grad_(False)
+        self.segmenter = segmenter.eval().requires_grad_(False)
 
     @torch.no_grad()
     def read(self, images: Float[Tensor, "b 3 h w"], batch: int = 64) -> list[Reading]:
@@ -147,6 +154,19 @@ class Judge:
         pairs = zip(torch.split(fit(images), batch), torch.split(boxes.float(), batch), strict=True)
         return torch.cat([self.embedder(cut(part, some)) for part, some in pairs])
 
+    @torch.no_grad()
+    def segment(self, images: Float[Tensor, "b 3 h w"], batch: int = 64) -> Int[Tensor, "b 64 64"]:
+        """What every pixel shows: 0 the background, 1 + a place in ``weft.zoo.world.NOUNS`` an object.
+
+        Args:
+            images: in [0, 1], of the sizes that ``read`` takes; larger ones get the labels of 64 x 64 pixels.
+            batch: pictures at a time.
+
+        Raises:
+            ValueError: the pictures have another shape.
+        """
+        return torch.cat([self.segmenter(part).argmax(1) for part in torch.split(fit(images), batch)])
+
 
 def export(network: nn.Module, path: Path) -> None:
     """Write weights as float16 with the words of the world, in one replace."""
@@ -173,8 +193,8 @@ def load(folder: Path = HERE) -> Judge:
     Raises:
         ValueError: the weights belong to another world.
     """
-    parts = detector(), Embedder()
-    for network, name in zip(parts, ("detector", "identity"), strict=True):
+    parts = detector(), Embedder(), segmenter()
+    for network, name in zip(parts, ("detector", "identity", "segmenter"), strict=True):
         _restore(network, folder / f"{name}.safetensors")
     return Judge(*parts)
 
@@ -187,3 +207,8 @@ def read(images: Float[Tensor, "b 3 h w"]) -> list[Reading]:
 def identity(images: Float[Tensor, "n 3 h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
     """The shipped judge's unit vectors of what is in one box of each picture; see ``Judge.identity``."""
     return load().identity(images, boxes)
+
+
+def segment(images: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b 64 64"]:
+    """What the shipped judge sees in every pixel, 0 or 1 + a noun's place; see ``Judge.segment``."""
+    return load().segment(images)

@@ -1,4 +1,4 @@
-"""The two networks of the judge: a centre-point detector and an embedding of crops."""
+"""The three networks of the judge: a centre-point detector, an embedding of crops and a labelling of pixels."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU(inplace=True)
     )
+
+
+def _doubled(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2*h 2*w"]:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 @final
@@ -87,8 +91,8 @@ class Detector(nn.Module):
         fine = self.quarter(self.stem(images * 2 - 1))
         coarse = self.eighth(fine)
         deep = self.sixteenth(coarse)
-        coarse = coarse + F.interpolate(deep, scale_factor=2.0, mode="nearest")
-        x = self.merge(fine + F.interpolate(self.up(coarse), scale_factor=2.0, mode="nearest"))
+        coarse = coarse + _doubled(deep)
+        x = self.merge(fine + _doubled(self.up(coarse)))
         boxes, colors, patterns = self.attributes(x).split(self.split[1:], dim=1)
         pooled = torch.cat([fine.mean((2, 3)), deep.mean((2, 3))], dim=1)
         return Maps(self.centres(x), boxes, colors, patterns, self.background(pooled))
@@ -116,6 +120,36 @@ class Embedder(nn.Module):
         """Unit vectors of crops in [0, 1]."""
         x = self.body(crops * 2 - 1)
         return F.normalize(self.out(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)).float(), dim=1)
+
+
+@final
+class Segmenter(nn.Module):
+    """What every pixel shows: down to a sixteenth of the picture and up again (U-Net, arXiv 1505.04597), with sums
+    for skips. The finest maps have the pixels of 2 x 2 as channels (arXiv 1609.05158), which costs a quarter.
+
+    Args:
+        classes: the background and the nouns.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.pairs = nn.Sequential(_block(3 * 4, 32), _block(32, 32))
+        self.quarter = nn.Sequential(_block(32, 48, 2), _Residual(48))
+        self.eighth = nn.Sequential(_block(48, 52, 2), _Residual(52))
+        self.sixteenth = nn.Sequential(_block(52, 52, 2), _block(52, 52))
+        self.to_quarter = _block(52, 48)
+        self.to_pairs = _block(48, 32)
+        self.out = nn.Sequential(_block(32, 32), nn.Conv2d(32, classes * 4, 1))
+
+    def forward(self, images: Float[Tensor, "b 3 64 64"]) -> Float[Tensor, "b classes 64 64"]:
+        """Logits of pictures in [0, 1]."""
+        fine = self.pairs(F.pixel_unshuffle(images * 2 - 1, 2))  # b c 32 32
+        quarter = self.quarter(fine)
+        eighth = self.eighth(quarter)
+        eighth = eighth + _doubled(self.sixteenth(eighth))
+        quarter = quarter + _doubled(self.to_quarter(eighth))
+        fine = fine + _doubled(self.to_pairs(quarter))
+        return F.pixel_shuffle(self.out(fine), 2)
 
 
 def cut(

@@ -50,6 +50,14 @@ class Views:
     subject: Int[Tensor, "n"]
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures ``images``, and what each of their pixels shows: 0 the background, 1 + a noun's place."""
+
+    images: UInt8[Tensor, "b 3 64 64"]
+    labels: UInt8[Tensor, "b 64 64"]
+
+
 def _image(picture: Picture) -> Tensor:
     return torch.from_numpy(picture.image(SIZE)).permute(2, 0, 1).contiguous()
 
@@ -66,6 +74,20 @@ def scenes(seeds: Sequence[int], split: str, subjects: float = 0.2) -> Scenes:
                 words[i, j, 1:] = torch.tensor([_COLORS.index(thing.color), PATTERNS.index(thing.pattern)])
     background = torch.tensor([BACKGROUNDS.index(picture.background) for picture in pictures])
     return Scenes(torch.stack([_image(picture) for picture in pictures]), boxes, words, background)
+
+
+def labels(picture: Picture) -> UInt8[Tensor, "64 64"]:
+    """What each pixel shows: 0 the background, 1 + a noun's place."""
+    shown = torch.zeros(SIZE, SIZE, dtype=torch.uint8)
+    for thing, mask in zip(picture.objects, picture.masks(SIZE), strict=True):
+        shown[torch.from_numpy(mask)] = 1 + NOUNS.index(thing.noun)
+    return shown
+
+
+def labelled(seeds: Sequence[int], split: str, subjects: float = 0.2) -> Labelled:
+    """The pictures ``sample(seed, split)`` and their labels; ``subjects`` is the share of objects that are one."""
+    pictures = [sample(seed, split, subjects=subjects) for seed in seeds]
+    return Labelled(torch.stack([_image(p) for p in pictures]), torch.stack([labels(p) for p in pictures]))
 
 
 def subject_scene(identifier: int, seed: int) -> Picture:

@@ -1,8 +1,9 @@
-"""Training of both networks: ``python -m weft.zoo.judge detector|identity --out runs/judge``."""
+"""Training of the networks: ``python -m weft.zoo.judge detector|identity|segmenter --out runs/judge``."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,9 @@ from torch.nn import functional as F
 
 from ..training.loop import LoopRecipe, Task, Trainer, averaged
 from ..world import TRAIN_SUBJECTS
-from .model import HERE, detector, export
+from .model import HERE, detector, export, segmenter
 from .networks import CELLS, CONTEXT, Embedder, Maps, cut
-from .pictures import Scenes, Views, distort, in_parallel, scenes, views
-
-WORKERS: Final = 2
+from .pictures import Labelled, Scenes, Views, distort, in_parallel, labelled, scenes, views
 
 
 class Recipe(BaseModel):
@@ -29,14 +28,20 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pictures: int = Field(gt=0, description="detector: pictures of the train split; identity: train subjects")
+    pictures: int = Field(gt=0, description="pictures of the train split; identity: train subjects")
     views: int = Field(12, ge=4, description="identity: pictures of each subject, half of them portraits")
+    subjects: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="detector, segmenter: share of objects that are one of the train subjects",
+    )
     minutes: float = Field(gt=0, description="no step is begun after this time")
     loop: LoopRecipe
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of ``detector`` or ``identity``."""
+    """The recipe of ``detector``, ``identity`` or ``segmenter``."""
     return Recipe.model_validate(yaml.safe_load((HERE / f"{name}.yaml").read_text()))
 
 
@@ -151,9 +156,32 @@ class _Classes(nn.Module):
         return cosines
 
 
+@final
+class SegmenterTask(Task):
+    """Cross entropy of every pixel's label, from distorted renders; the labels are those of the clean ones."""
+
+    def __init__(self, data: Labelled, batch_size: int) -> None:
+        self.model: nn.Module = segmenter().to(memory_format=torch.channels_last)
+        self.data, self.batch_size = data, batch_size
+
+    def losses(self, step: int, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+        which = torch.randint(len(self.data.images), (self.batch_size,), generator=rng)
+        with torch.autocast("cpu", enabled=False):
+            images = distort(self.data.images[which].float() / 255, rng)
+        logits = self.model(images.to(device, memory_format=torch.channels_last)).float()
+        wanted = self.data.labels[which].to(device).long()
+        right = (logits.argmax(1) == wanted).float()
+        return {
+            "loss": F.cross_entropy(logits, wanted),
+            "right": right.mean(),
+            "found": right[wanted > 0].mean(),
+        }
+
+
 def detector_task(recipe: Recipe) -> DetectorTask:
     """The detector on freshly rendered pictures of the train split."""
-    parts = in_parallel(partial(scenes, split="train"), range(recipe.pictures), WORKERS)
+    make = partial(scenes, split="train", subjects=recipe.subjects)
+    parts = in_parallel(make, range(recipe.pictures), torch.get_num_threads())
     columns = (
         torch.cat([getattr(part, f) for part in parts]) for f in ("images", "boxes", "words", "background")
     )
@@ -167,18 +195,33 @@ def identity_task(recipe: Recipe) -> IdentityTask:
         partial(views, seeds=range(half), portraits=True),
         partial(views, seeds=range(half, recipe.views), portraits=False),
     )
-    parts = [part for make in makers for part in in_parallel(make, numbers, WORKERS)]
+    parts = [part for make in makers for part in in_parallel(make, numbers, torch.get_num_threads())]
     columns = (torch.cat([getattr(part, f) for part in parts]) for f in ("images", "boxes", "subject"))
     return IdentityTask(Views(*columns), recipe.loop.batch_size)
 
 
+def segmenter_task(recipe: Recipe) -> SegmenterTask:
+    """The segmenter on freshly rendered pictures of the train split."""
+    make = partial(labelled, split="train", subjects=recipe.subjects)
+    parts = in_parallel(make, range(recipe.pictures), torch.get_num_threads())
+    columns = (torch.cat([getattr(part, f) for part in parts]) for f in ("images", "labels"))
+    return SegmenterTask(Labelled(*columns), recipe.loop.batch_size)
+
+
+TASKS: Final[dict[str, Callable[[Recipe], Task]]] = {
+    "detector": detector_task,
+    "identity": identity_task,
+    "segmenter": segmenter_task,
+}
+
+
 def train(name: str, out: Path) -> None:
-    """Train ``detector`` or ``identity`` by its recipe, resuming what ``out`` holds, and export the averaged
+    """Train one of ``TASKS`` by its recipe, resuming what ``out`` holds, and export the averaged
     weights to ``out``/name.safetensors."""
     plan = recipe(name)
     begun = time.monotonic()
     torch.manual_seed(plan.loop.seed)
-    task: Task = detector_task(plan) if name == "detector" else identity_task(plan)
+    task = TASKS[name](plan)
     trainer = Trainer(task, plan.loop, out / name)
     trainer.resume()
     count = sum(p.numel() for p in task.model.parameters())
