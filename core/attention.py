@@ -11,71 +11,87 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..kernels.cross_attention import Segment, Segments
+from ..kernels.cross_attention import cross_attention as attend
 from .conditions import Conditions, resize
-from .maps import MapRecorder, Site
+from .maps import Look, Site
 
 
 def self_attention(layer: Attention, hidden: Float[Tensor, "r n c"]) -> Float[Tensor, "r n c"]:
     """Plain self-attention with the layer's projections."""
-    query = _heads(layer, layer.to_q(hidden))
-    key, value = _heads(layer, layer.to_k(hidden)), _heads(layer, layer.to_v(hidden))
-    return _out(layer, F.scaled_dot_product_attention(query, key, value))
+    query, key, value = (
+        _heads(layer, project(hidden)).transpose(1, 2) for project in (layer.to_q, layer.to_k, layer.to_v)
+    )
+    return _out(layer, F.scaled_dot_product_attention(query, key, value).transpose(1, 2))
 
 
 def cross_attention(
-    layer: Attention,
-    hidden: Float[Tensor, "r n c"],
-    site: Site,
-    conditions: Conditions,
-    maps: MapRecorder | None,
-) -> Float[Tensor, "r n c"]:
-    """Attention to the text states, with regions, map edits, extra context tokens and map recording."""
+    layer: Attention, hidden: Float[Tensor, "q n c"], site: Site, conditions: Conditions, look: Look
+) -> tuple[Float[Tensor, "r n c"], Float[Tensor, "s heads n t"] | None]:
+    """Attention to the text states, with regions, map edits and extra context tokens.
+
+    Args:
+        layer: diffusers' attention module, for its projections.
+        hidden: of every row, or of the first when the rows after them are equal to them so far: ``r = copies * q``.
+        site: where the layer is.
+        conditions: of the rows.
+        look: whether, and of which rows, the text's probabilities are wanted.
+    """
     query = _heads(layer, layer.to_q(hidden))
-    key = _heads(layer, layer.to_k(conditions.context))
-    value = _heads(layer, layer.to_v(conditions.context))
-    bias = conditions.bias(site.grid)
-    recording = maps is not None and maps.wants(site.path)
+    query = repeated(query, len(conditions.context) // len(query))
+    segments = conditions.segments_at(site.path, site.grid, lambda: _segments(layer, site, conditions))
+    regions = conditions.regions_at(site.grid)
+    wanted = look.wants(site.path)
+    if not conditions.edits:
+        # the sampler looks for numbers that are not finite, once a step
+        attended, probabilities = attend(
+            query, segments, regions, rows=look.rows, every_token=wanted, finite=True
+        )
+        return _out(layer, attended), probabilities
 
-    if recording or conditions.edits:
-        probabilities = _probabilities(query, key, bias)
-    if recording:
-        assert maps is not None
-        maps.record(site, probabilities)
-    if conditions.edits:
-        attended = _edited(probabilities, site, conditions) @ value
-    else:
-        # recorded or not, the output takes the fused path, so that looking at the maps changes no bit of it
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    attended = _with_tokens(layer, query, attended, site, conditions)
-    return _out(layer, attended)
+    text = segments.lengths[0]
+    heads_first = [one.transpose(1, 2) for one in (query, segments.key[:, :text], segments.value[:, :text])]
+    probabilities = _probabilities(
+        heads_first[0], heads_first[1], None if regions is None else regions.dense(0, text)
+    )
+    attended = (_edited(probabilities, site, conditions) @ heads_first[2]).transpose(1, 2)
+    if len(segments.lengths) > 1:
+        attended = attended + attend(query, segments.without_first(), finite=True)[0]
+    return _out(layer, attended), probabilities[look.rows] if wanted else None
 
 
-def _with_tokens(
-    layer: Attention,
-    query: Tensor,
-    attended: Float[Tensor, "r heads n d"],
-    site: Site,
-    conditions: Conditions,
-) -> Float[Tensor, "r heads n d"]:
+def repeated(tensor: Tensor, copies: int) -> Tensor:
+    """The rows, as many times as there are copies, one copy after the other."""
+    return tensor if copies == 1 else tensor.repeat(copies, *[1] * (tensor.ndim - 1))
+
+
+def _segments(layer: Attention, site: Site, conditions: Conditions) -> Segments:
+    """The text's keys and values, and those of all extra context tokens that take part here."""
+    context = conditions.context
+    parts = [Segment(_heads(layer, layer.to_k(context)), _heads(layer, layer.to_v(context)))]
     for group in conditions.tokens:
         projections = group.entry.projections
         if projections and site.path not in projections:
             continue
+        # rows without these tokens have weight 0
+        blank = group.state.new_zeros(len(context), *group.state.shape[1:]).to(context)
         if projections:
             to_k, to_v = projections[site.path]
-            key, value = to_k(group.state.to(query)), to_v(group.state.to(query))
+            key, value = to_k(group.state.to(context)), to_v(group.state.to(context))
+            empty = key.new_zeros(len(context), *key.shape[1:])
+            key, value = group.put(empty, key), group.put(empty, value)
         else:
             # weight deltas on the text's projections know the rows of the whole batch, so project all of it
-            blank = group.state.new_zeros(len(query), *group.state.shape[1:])
-            state = group.put(blank, group.state).to(query)
-            key, value = group.of(layer.to_k(state)), group.of(layer.to_v(state))
-        extra = F.scaled_dot_product_attention(group.of(query), _heads(layer, key), _heads(layer, value))
+            state = group.put(blank, group.state.to(context))
+            key, value = layer.to_k(state), layer.to_v(state)
+        weight = rearrange(group.strength.float(), "r -> r 1")
         if group.entry.region is not None:
-            extra = extra * rearrange(resize(group.entry.region[None], site.grid), "1 h w -> 1 1 (h w) 1").to(
-                extra
+            weight = weight * rearrange(resize(group.entry.region[None], site.grid), "1 h w -> 1 (h w)").to(
+                weight
             )
-        attended = group.add(attended, extra)
-    return attended
+        weight = group.put(weight.new_zeros(len(context), weight.shape[1]), weight)
+        parts.append(Segment(_heads(layer, key), _heads(layer, value), weight))
+    return Segments.of(parts)
 
 
 def _edited(probabilities: Tensor, site: Site, conditions: Conditions) -> Float[Tensor, "r heads n t"]:
@@ -91,13 +107,13 @@ def _probabilities(query: Tensor, key: Tensor, bias: Tensor | None) -> Float[Ten
     return (scores if bias is None else scores + bias).softmax(dim=-1)
 
 
-def _heads(layer: Attention, hidden: Float[Tensor, "r n c"]) -> Float[Tensor, "r heads n d"]:
-    return rearrange(hidden, "r n (heads d) -> r heads n d", heads=layer.heads)
+def _heads(layer: Attention, hidden: Float[Tensor, "r n c"]) -> Float[Tensor, "r n heads d"]:
+    return rearrange(hidden, "r n (heads d) -> r n heads d", heads=layer.heads)
 
 
-def _out(layer: Attention, attended: Float[Tensor, "r heads n d"]) -> Float[Tensor, "r n c"]:
+def _out(layer: Attention, attended: Float[Tensor, "r n heads d"]) -> Float[Tensor, "r n c"]:
     project, dropout = layer.to_out
-    hidden: Tensor = dropout(project(rearrange(attended, "r heads n d -> r n (heads d)")))
+    hidden: Tensor = dropout(project(rearrange(attended, "r n heads d -> r n (heads d)")))
     return hidden
 
 

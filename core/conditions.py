@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..kernels.cross_attention import Regions, Segments
 from .errors import PluginError
 from .maps import Grid
 from .ports import (
@@ -84,24 +85,46 @@ class Conditions:
     residuals: tuple[Group[FeatureResiduals], ...] = ()
     channels: tuple[Group[InputChannels], ...] = ()
     deltas: tuple[Group[WeightDelta], ...] = ()
-    _biases: dict[Grid, Tensor] = field(default_factory=dict, repr=False)
+    _regions: dict[Grid, Regions] = field(default_factory=dict, repr=False)
+    _segments: dict[tuple[str, int, int], Segments] = field(default_factory=dict, repr=False)
 
-    def bias(self, grid: Grid) -> Float[Tensor, "r 1 n t"] | None:
+    def regions_at(self, grid: Grid) -> Regions | None:
         """What text regions add to the attention scores on a feature map of this size; None when there are none."""
         if not self.regions:
             return None
-        if grid not in self._biases:
+        if grid not in self._regions:
             rows, tokens, _ = self.context.shape
-            bias = self.context.new_zeros(rows, 1, grid[0] * grid[1], tokens)
+            space, which = [], []
             for group in self.regions:
                 kept = resize(group.state, grid)
                 kept = 1.0 - group.column(kept) + group.column(kept) * kept
-                column = rearrange(kept.clamp_min(0).log().clamp_min(MASKED), "r h w -> r 1 (h w) 1").to(bias)
-                part = group.of(bias).clone()
-                part[..., group.entry.positions] += column
-                bias = group.put(bias, part)
-            self._biases[grid] = bias
-        return self._biases[grid]
+                logarithm = rearrange(kept.clamp_min(0).log().clamp_min(MASKED), "r h w -> r (h w)")
+                space.append(
+                    group.put(self.context.new_zeros(rows, grid[0] * grid[1]), logarithm.to(self.context))
+                )
+                member = self.context.new_zeros(tokens)
+                member[group.entry.positions] = 1.0
+                which.append(member.expand(rows, -1))
+            self._regions[grid] = Regions(torch.stack(space, dim=1), torch.stack(which, dim=1))
+        return self._regions[grid]
+
+    @property
+    def started(self) -> bool:
+        """Whether a walk under these conditions has made keys and values already."""
+        return bool(self._segments)
+
+    def segments_at(self, path: str, grid: Grid, make: Callable[[], Segments]) -> Segments:
+        """Keys and values at one layer, made once: they do not depend on the latents, so later steps find them here.
+
+        A Conditions object therefore belongs to one UNet, whose parameters stay as they are.
+        """
+        key = (path, *grid)
+        if key in self._segments:
+            return self._segments[key]
+        made = make()
+        if not made.key.requires_grad and not made.value.requires_grad and not torch.compiler.is_compiling():
+            self._segments[key] = made
+        return made
 
 
 def gather(contexts: Sequence[Float[Tensor, "t d"]], rows: Sequence[Contribution]) -> Conditions:

@@ -171,9 +171,8 @@ class Evaluator:
         if record is not None and record[0] in branches:
             start = slot_of[branches.index(record[0])] * len(latents)
             recorder = MapRecorder(record[1], slice(start, start + len(latents)))
-        predicted = self._walk(
-            latents.repeat(len(distinct), 1, 1, 1), timestep, self._gathered(distinct), recorder
-        )
+        # the latents of one copy: the walk repeats them where the branches part
+        predicted = self._walk(latents, timestep, self._gathered(distinct), recorder)
         assert predicted is not None
         self.evaluations += len(distinct)
         # half precision is left here; a model in float64 stays in it

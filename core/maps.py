@@ -26,14 +26,30 @@ class Site:
     grid: Grid
 
 
+@dataclass(frozen=True)
+class Look:
+    """Which probabilities to capture.
+
+    Args:
+        paths: transformer blocks.
+        rows: of the batch.
+        stop: leave the UNet after the last of ``paths``, when nothing but the maps is wanted.
+    """
+
+    paths: frozenset[str] = frozenset()
+    rows: slice = field(default_factory=lambda: slice(None))
+    stop: bool = False
+
+    def wants(self, path: str) -> bool:
+        return path in self.paths
+
+
 @dataclass
 class MapRecorder:
     """Collects the probabilities of some rows at some layers while the UNet runs.
 
     Args:
-        paths: transformer blocks to record.
-        rows: the rows of the batch to keep.
-        stop: leave the UNet after the last of ``paths``, when nothing but the maps is wanted.
+        paths, rows, stop: as in `Look`.
     """
 
     paths: frozenset[str]
@@ -41,15 +57,13 @@ class MapRecorder:
     stop: bool = False
     probabilities: dict[Site, Float[Tensor, "s heads n t"]] = field(default_factory=dict)
 
-    def wants(self, path: str) -> bool:
-        return path in self.paths
-
-    def record(self, site: Site, probabilities: Float[Tensor, "r heads n t"]) -> None:
-        self.probabilities[site] = probabilities[self.rows]
+    @property
+    def look(self) -> Look:
+        return Look(self.paths, self.rows, self.stop)
 
     @property
     def done(self) -> bool:
-        """Whether the UNet may stop here."""
+        """Whether all of them are there and nothing else was wanted."""
         return self.stop and len(self.probabilities) == len(self.paths)
 
 

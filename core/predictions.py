@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,19 +12,27 @@ from .branches import Branch, LinearForm
 
 
 class Predictions(Mapping[Branch, Tensor]):
-    """Predictions by branch, each of shape (samples, channels, height, width)."""
+    """Predictions by branch, each of shape (samples, channels, height, width), read in float32."""
 
     def __init__(self, by_branch: Mapping[Branch, Tensor]) -> None:
         self._by_branch = dict(by_branch)
 
     def __getitem__(self, branch: Branch) -> Tensor:
-        return self._by_branch[branch]
+        return self._by_branch[branch].float()
 
     def __iter__(self) -> Iterator[Branch]:
         return iter(self._by_branch)
 
     def __len__(self) -> int:
         return len(self._by_branch)
+
+    def raw(self, form: LinearForm) -> tuple[list[Float[Tensor, "s c h w"]], list[float]]:
+        """A form's predictions as the UNet gave them, in at most float32, and the coefficients of all but the last."""
+        support = form.support()
+        tensors = [self._by_branch[branch] for branch in support]
+        return [one.float() if one.dtype == torch.float64 else one for one in tensors], list(
+            support.values()
+        )[:-1]
 
     def sum(self, form: LinearForm) -> Float[Tensor, "s c h w"]:
         """The value of a form whose coefficients sum to 1.

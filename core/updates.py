@@ -90,9 +90,9 @@ def _dpmpp_2m(scheduler: Any, velocity: bool) -> list[Update]:
         if index > 0 and not (index == count - 1 and last_is_first_order):
             _, _, level_before = _levels(scheduler, sigmas[index - 1])
             second = {"f": float(0.5 * ahead), "g": float(1.0 / ((level - level_before) / step))}
-        first = (float(alpha), float(sigma), 1.0) if velocity else (1.0, float(sigma), float(alpha))
+        a, c = (float(alpha), 1.0) if velocity else (1.0, float(alpha))
         onward = {"p": float(sigma_next / sigma), "q": float(ahead)}
-        found.append(Update("dpmpp_2m", *first, **onward, **second))
+        found.append(Update("dpmpp_2m", a, float(sigma), c, **onward, **second))
     return found
 
 

@@ -100,15 +100,16 @@ def _backward(ctx: Any, given: Tensor | None, given_clean: Tensor | None, faults
     if ctx.rescaled:
         raise KernelError("weft::combine_and_step", "no rescale where a gradient is wanted", "one")
     update: Update = ctx.update
-    clean = given_clean is not None and update.kind == "dpmpp_2m"
-    if given is None and not clean:
+    if update.kind != "dpmpp_2m":
+        given_clean = None
+    if given is None and given_clean is None:
         return [None] * len(ctx.coefficients), None, None, None, None, None, None, None
     by_e, by_x, by_before = update.slopes
     slope_e: Any = 0.0
     slope_x: Any = 0.0
     if given is not None:
         slope_e, slope_x = given * by_e, given * by_x
-    if clean:
+    if given_clean is not None:
         slope_e = slope_e - update.b / update.c * given_clean
         slope_x = slope_x + update.a / update.c * given_clean
     *shares, _ = ctx.coefficients

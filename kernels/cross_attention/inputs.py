@@ -91,6 +91,14 @@ class Segments:
             tuple(one.weight is not None for one in segments),
         )
 
+    def without_first(self) -> Segments:
+        """The others; there must be some."""
+        start = self.lengths[0]
+        weights = None if self.weights is None else self.weights[1:]
+        return Segments(
+            self.key[:, start:], self.value[:, start:], self.lengths[1:], weights, self.weighted[1:]
+        )
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Start and stop of every segment among the tokens."""
         start = 0
