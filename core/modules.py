@@ -99,7 +99,9 @@ class LowRank(ByPath):
     def deltas(self) -> tuple[WeightDelta, ...]:
         """The port entries; they hold the parameters themselves, so gradients reach them."""
         return tuple(
-            WeightDelta(path, pair.lora_B, pair.lora_A, self._target) for path, pair in self.by_path().items()
+            WeightDelta(path, pair.lora_B, pair.lora_A, self._target)
+            for path, pair in self.by_path().items()
+            if isinstance(pair, LowRankPair)
         )
 
 

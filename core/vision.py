@@ -51,7 +51,7 @@ class ImageTower:
 
     def __init__(self, visual: VisionTransformer, preprocess: dict[str, Any]) -> None:
         self._visual: nn.Module = visual.eval().requires_grad_(False)
-        self._visual.output_tokens = True  # type: ignore[assignment]
+        self._visual.output_tokens = True
         self._transform = open_clip.image_transform(visual.image_size, is_train=False, **preprocess)
 
     @property
@@ -126,4 +126,4 @@ def _described(config: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(
             "field 'architecture'", "an open_clip architecture", f"'{config}'", did_you_mean(config, names)
         )
-    return open_clip.get_model_config(config), {}  # type: ignore[return-value]
+    return open_clip.get_model_config(config), {}
