@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Num
@@ -69,8 +70,8 @@ def descend(
     Raises:
         PluginError: the loss is not one finite number a sample.
     """
-    size = energy.step_size(step)
-    refinement = energy.refinement(step)
+    size = guarded(energy.name, f"step_size at step {step.index}", partial(energy.step_size, step))
+    refinement = guarded(energy.name, f"refinement at step {step.index}", partial(energy.refinement, step))
     inputs = latents * scale
     loss, gradient = _gradient(energy, inputs, timestep, evaluator, paths, step)
     losses = [loss.tolist()]

@@ -17,6 +17,7 @@ from .evaluate import Evaluator, guarded
 from .guidance import Batch, Energy, Guidance, LatentEdit, Step
 from .maps import AttentionMaps, Grid
 from .schedulers import step_options
+from .stepper import Stepper, Watch
 
 TOLERANCE = 1e-6
 
@@ -98,18 +99,20 @@ def sample(
     scheduler = batch.scheduler
     scheduler.set_timesteps(steps, device=noise.device)
     latents: Tensor = noise * scheduler.init_noise_sigma
-    options = step_options(scheduler, list(batch.generators))
+    stepper = Stepper(scheduler, step_options(scheduler, list(batch.generators)))
+    watch = Watch()
     guidance = [guarded(strategy.name, "begin", partial(strategy.begin, batch)) for strategy in guidance]
-    timesteps = list(scheduler.timesteps)
-    for index, timestep in enumerate(timesteps):
-        step = Step(index, len(timesteps), float(timestep), full)
+    times = scheduler.timesteps.tolist()  # all at once: each alone would wait for a GPU
+    for index, (timestep, time) in enumerate(zip(scheduler.timesteps, times, strict=True)):
+        step = Step(index, len(times), float(time), full)
+        stepper.begin(index)
         for strategy in guidance:
             if isinstance(strategy, LatentEdit):
                 latents = _edited(strategy, "before", strategy.before, latents, step)
         inputs = scheduler.scale_model_input(latents, timestep)
         descents: list[Descent] = []
         for strategy in guidance:
-            if isinstance(strategy, Energy) and strategy.applies(step):
+            if isinstance(strategy, Energy) and _applies(strategy, step):
                 # scale_model_input multiplies by one number a timestep in every scheduler of the list
                 factor = scheduler.scale_model_input(torch.ones_like(latents[:1, :1, :1, :1]), timestep)[
                     0, 0, 0, 0
@@ -131,18 +134,24 @@ def sample(
         if mean_maps is not None and maps is not None:
             mean_maps.add(maps)
 
-        guided = predictions.sum(form)
-        for strategy, forms in zip(guidance, reads, strict=True):
-            guided = _combined(strategy, guided, [predictions.sum(one) for one in forms], step)
-        latents = scheduler.step(guided, timestep, latents, return_dict=False, **options)[0]
+        guided = None
+        if any(strategy.combines(step) for strategy in guidance):
+            guided = predictions.sum(form)
+            for strategy, forms in zip(guidance, reads, strict=True):
+                guided = _combined(strategy, guided, [predictions.sum(one) for one in forms], step)
+        latents, faults = stepper.step(index, predictions, form, guided, latents)
         for strategy in guidance:
             if isinstance(strategy, LatentEdit):
-                latents = _edited(strategy, "edit", strategy.edit, latents, step)
-        if not bool(torch.isfinite(latents).all()):
-            raise PluginError("sampler", f"step {index}", f"the latents are not finite; the form was {form}")
+                latents, faults = _edited(strategy, "edit", strategy.edit, latents, step), None
+        watch.add(index, form, latents, faults)
         if on_step is not None:
             on_step(Trace(step, evaluated, evaluator.evaluations - before, tuple(descents)))
+    watch.finish()
     return latents
+
+
+def _applies(strategy: Energy, step: Step) -> bool:
+    return guarded(strategy.name, f"applies at step {step.index}", partial(strategy.applies, step))
 
 
 def _forms(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,11 +36,7 @@ def run(sizes: Sequence[int], schedulers: Sequence[str], chains: Sequence[str], 
         for chain in chains:
             options: dict[str, Any] = {"steps": steps, "scheduler": scheduler, "attention": False}
 
-            def draw(
-                seeds: Sequence[int], scenes: Any = SCENE, chain: str = chain, **more: Any
-            ) -> weft.Result:
-                return pipe.generate(scenes, guidance=CHAINS[chain], seeds=seeds, **{**options, **more})
-
+            draw = partial(_draw, pipe, CHAINS[chain], options)
             exact = {"reproducibility": "exact", "batch_size": most}
             alone = draw(range(most), batch_size=1)
             wanted = draw(range(most), **exact)
@@ -76,6 +73,17 @@ def run(sizes: Sequence[int], schedulers: Sequence[str], chains: Sequence[str], 
         "normal_largest_difference": worst,
         "device": str(pipe.unet.device),
     }
+
+
+def _draw(
+    pipe: weft.Pipeline,
+    guidance: Sequence[weft.Guidance],
+    options: dict[str, Any],
+    seeds: Sequence[int],
+    scenes: Any = SCENE,
+    **more: Any,
+) -> weft.Result:
+    return pipe.generate(scenes, guidance=guidance, seeds=seeds, **{**options, **more})
 
 
 def main() -> None:

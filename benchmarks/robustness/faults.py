@@ -1,8 +1,8 @@
 """What is left, and what is said, when something breaks at any place of a run?
 
-Faults: a plugin that raises in each of its methods, a tensor of NaN at each step and from each kind of plugin, no memory
-at each call of the UNet, and a disk that refuses each write. Each is let into a run of four images in batches of two,
-late enough that the first batch is finished where the place allows it.
+Faults: a plugin that raises in each of its methods, a tensor of NaN at each step and from each kind of plugin, no
+memory at each call of the UNet, and a disk that refuses each write. Each is let into a run of four images in batches of
+two, late enough that the first batch is finished where the place allows it.
 
     python benchmarks/robustness/faults.py     # a minute
 """
@@ -259,7 +259,7 @@ def try_run_without_memory(folder: Path, call: int) -> list[str]:
 
 
 def try_disk(folder: Path, number: int, cause: int) -> list[str]:
-    """The disk refuses the n-th new file: the error names the file, finished pictures stay whole, the next run ends well."""
+    """The disk refuses the n-th new file: it is named, finished pictures stay whole, and the next run ends well."""
     calls, real = 0, os.open
 
     def refuse(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
@@ -335,7 +335,8 @@ def attempts(place: Path) -> Iterator[tuple[str, Callable[[], list[str]]]]:
         folder = place / str(number)
         folder.mkdir()
         (folder / "model").symlink_to(place / "model")
-        run = f"version: 1\nmodel: model\nprompt: a toy\nsampler: {{steps: {STEPS}, batch_size: 2}}\nseeds: {{count: 4}}\n"
+        sampler = f"sampler: {{steps: {STEPS}, batch_size: 2}}"
+        run = f"version: 1\nmodel: model\nprompt: a toy\n{sampler}\nseeds: {{count: 4}}\n"
         (folder / "run.yaml").write_text(run)
         return folder
 
