@@ -224,12 +224,14 @@ def test_every_command_and_setting_is_documented() -> None:
     from weft.core.runfile import Sampler, Settings
     from weft.core.scene import Subject
 
-    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "commands.md").read_text()
     root = typer.main.get_command(app)
     commands = [name for name in root.commands if name != "plugins"]  # type: ignore[attr-defined]
     groups = [f"plugins {name}" for name in root.commands["plugins"].commands]  # type: ignore[attr-defined]
     for command in commands + groups:
         assert f"`weft {command}" in page
+    page = (docs / "run-files.md").read_text()
     for section in (Settings, Subject, Sampler):
         for field in dataclasses.fields(section):
             assert f"`{field.name}`" in page

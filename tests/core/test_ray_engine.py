@@ -69,6 +69,8 @@ class Mortal:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray")
+    # by default workers yield to everything else on the machine, which a busy one would turn into minutes
+    os.environ.setdefault("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster
 
     # the loader above lives in a module that workers cannot import
