@@ -24,6 +24,9 @@ from ....plugins.pseudo_word.networks import PseudoWordNetworks
 from ....plugins.subject_adapter.networks import SubjectAdapterNetworks
 from .data import Batch
 
+BOXLESS_ONE_IN = 6
+"""Of so many samples with the subject adapter, one hides its boxes."""
+
 
 @dataclass(frozen=True)
 class Widths:
@@ -181,6 +184,8 @@ class SubjectAdapter(Part):
     needs_references = True
 
     def __init__(self, host: Host, widths: Widths, options: dict[str, Any]) -> None:
+        options = dict(options)
+        self.boxes = bool(options.pop("boxes", True))  # False: the ablation without coordinates
         self.networks = SubjectAdapterNetworks.create(host.unet, widths.patch, **options)
 
     def piece(self, batch: Batch, rows: Int[Tensor, " r"], present: Bool[Tensor, " r"]) -> Piece:
@@ -191,7 +196,9 @@ class SubjectAdapter(Part):
         every = batch.patches[rows]
         patches = every.gather(1, pick[..., None].expand(-1, -1, *every.shape[2:]))
         known = given.gather(1, order) & present[:, None]
-        state = self.networks.tokens(patches, boxes, known)
+        # a place without a box learns its null too, for subjects that are shown but not placed
+        boxed = (rows % BOXLESS_ONE_IN != 0)[:, None].expand_as(known)
+        state = self.networks.tokens(patches, boxes, known, boxed & self.boxes)
         return Piece(inserts=(_group(BlockInsert(self.networks.block_modules, state[0]), rows, state),))
 
 
