@@ -30,7 +30,8 @@ def source_latents(scene: Scene, host: Host) -> Float[Tensor, "c h w"]:
         raise UserError(place, f"a picture of {width} x {height} pixels", found, "Resize or crop it first.")
     pixels = to_tensor(image).to(host.vae.device, host.vae.dtype)[None] * 2.0 - 1.0
     latents: Tensor = host.vae.encode(pixels).latent_dist.mode()[0]
-    return (latents * host.vae.config["scaling_factor"]).to(host.device)
+    scale = float(host.vae.config["scaling_factor"])
+    return (latents * scale).to(host.device)
 
 
 def editable(scene: Scene, host: Host) -> Float[Tensor, "h w"]:

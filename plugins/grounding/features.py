@@ -41,7 +41,8 @@ def phrase_features(text: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, 
 def projected(pooled: Float[Tensor, "n e"], matrix: Float[Tensor, "d e"]) -> Float[Tensor, "n d"]:
     """A picture's pooled features in the space of phrases' features, at the length `NORM`."""
     features = pooled @ matrix.T.to(pooled)
-    return features / features.norm(dim=-1, keepdim=True) * NORM
+    unit: Tensor = features / features.norm(dim=-1, keepdim=True)
+    return unit * NORM
 
 
 def read_projection(path: Path) -> Float[Tensor, "d e"]:

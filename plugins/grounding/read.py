@@ -147,6 +147,7 @@ def _keypoints(networks: GroundingNetworks, scene: Scene, host: Host) -> Float[T
 
 def _check_mode(plugin: Grounding, networks: GroundingNetworks, host: Host) -> None:
     tokenizer = networks.tokenizer
+    modes: tuple[str, ...]
     if isinstance(tokenizer, TextTokenizer):
         modes, width = ("text",), len(tokenizer.null_positive_feature)
     elif isinstance(tokenizer, TextImageTokenizer):
