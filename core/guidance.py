@@ -118,6 +118,10 @@ class Guidance(Plugin):
         """
         return ()
 
+    def combines(self, step: Step) -> bool:
+        """Whether `combine` does anything at this step; where no strategy's does, sum and step are one operation."""
+        return type(self).combine is not Guidance.combine
+
     def combine(
         self, guided: Float[Tensor, "s c h w"], values: Sequence[Float[Tensor, "s c h w"]], step: Step
     ) -> Float[Tensor, "s c h w"]:

@@ -57,7 +57,10 @@ class ClassifierFree(Guidance):
         return self.scale * form + (1.0 - self.scale) * LinearForm.of(form.null(self.negative_prompt))
 
     def reads(self, form: LinearForm, step: Step) -> Sequence[LinearForm]:
-        return (form,) if self.rescale != 0.0 and self._acts(step) else ()
+        return (form,) if self.combines(step) else ()
+
+    def combines(self, step: Step) -> bool:
+        return self.rescale != 0.0 and self._acts(step)
 
     def combine(self, guided: Tensor, values: Sequence[Tensor], step: Step) -> Tensor:
         if not values:
