@@ -119,6 +119,9 @@ class BrokenEdit(LatentEdit):
     name: ClassVar[str] = "broken_edit"
     neutral: ClassVar[dict[str, Any]] = {}
 
+    def before(self, latents: Tensor, step: Any) -> Tensor:
+        return PLACE.pass_through("before", latents)
+
     def edit(self, latents: Tensor, step: Any) -> Tensor:
         return PLACE.pass_through("edit", latents)
 
@@ -149,7 +152,7 @@ PLUGINS: tuple[type[Any], ...] = (BrokenGuidance, BrokenEnergy, BrokenEdit, Brok
 METHODS = {
     BrokenGuidance: ("check", "begin", "rewrite", "reads", "combine"),
     BrokenEnergy: ("applies", "loss", "step_size", "refinement"),
-    BrokenEdit: ("edit",),
+    BrokenEdit: ("before", "edit"),
     BrokenConditioner: ("prepare", "present", "absent"),
 }
 ONCE = ("check", "begin", "prepare", "present", "absent")
@@ -157,7 +160,7 @@ ONCE = ("check", "begin", "prepare", "present", "absent")
 NAN = {
     BrokenGuidance: ("combine",),
     BrokenEnergy: ("loss", "step_size"),
-    BrokenEdit: ("edit",),
+    BrokenEdit: ("before", "edit"),
     BrokenConditioner: ("prepare", "present"),
 }
 SCENE = weft.Scene("a toy and a star", [weft.Subject("toy", box=(0, 0, 0.5, 1)), weft.Subject("star")])
