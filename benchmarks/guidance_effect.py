@@ -1,8 +1,8 @@
 """What do `attend_and_excite` and `layout` change, where plain sampling loses an object?
 
 Held-out captions of three and of four objects are drawn three times from the same noise: with classifier-free guidance
-alone, with Attend-and-Excite before it, and with `layout` before it. The judge, ``weft.zoo.judge``, reads them. `layout`
-is given the boxes of a picture of the caption; no trained plugin takes part. Counted:
+alone, with Attend-and-Excite before it, and with `layout` before it. The judge, ``weft.zoo.judge``, reads them. For
+`layout` the boxes of a picture of the caption are given; no trained plugin takes part. Counted:
 
 - lost: objects whose noun is not seen in the caption's colour (an attribute that changed owners is one lost object);
 - noun lost: objects whose noun is not seen, whatever the colour;
@@ -10,8 +10,8 @@ is given the boxes of a picture of the caption; no trained plugin takes part. Co
 - IoU: of each box with the seen thing of its noun and colour that overlaps it most, 0 where there is none.
 
 The strategies' parameters are not the package's defaults, which are those of papers on Stable Diffusion: the tiny
-model's latents want another step size. Those used are written in the results. They were chosen on captions of the train split
-(``--split train``), which take no part in the figures. Intervals are bootstraps over captions, paired by noise.
+model's latents want another step size. Those used are written in the results. They were chosen on captions of the
+train split (``--split train``), which take no part in the figures. Intervals are bootstraps over captions, paired by noise.
 
     python benchmarks/guidance_effect.py                # 200 captions, hours on 2 cores; a killed run goes on
     python benchmarks/guidance_effect.py --cases 4      # a quick look, to the console alone
@@ -244,8 +244,8 @@ def main() -> None:
     used = ", ".join(f"{name} {value}" for name, value in asdict(settings).items())
     about = (
         f"{found['captions']} held-out captions of three and four objects, read by the judge; 95 % intervals by "
-        f"bootstrap over captions. `{command}` on {where['cpu']}, {where['cores']} cores, torch {where['torch']}, diffusers "
-        f"{where['diffusers']}.\n\nSettings: {used}."
+        f"bootstrap over captions. `{command}` on {where['cpu']}, {where['cores']} cores, torch {where['torch']}, "
+        f"diffusers {where['diffusers']}.\n\nSettings: {used}."
     )
     title = "# What Attend-and-Excite and layout change"
     (results / "guidance_effect.md").write_text(f"{title}\n\n{about}\n\n{text}\n")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .core.records import record
     from .core.result import Result
     from .core.scene import Scene, Subject
+    from .plugins.alpha_sweep import AlphaSweep, alpha_sweep
     from .plugins.attend_and_excite import AttendAndExcite
     from .plugins.classifier_free import ClassifierFree
     from .plugins.composable import Composable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .plugins.subject_adapter import SubjectAdapter
 
 __all__ = [
+    "AlphaSweep",
     "AttendAndExcite",
     "ClassifierFree",
     "Composable",
@@ -58,12 +60,14 @@ __all__ = [
     "SubjectAdapter",
     "UserError",
     "WeftError",
+    "alpha_sweep",
     "hookimpl",
     "load",
     "record",
 ]
 
 _HOME = {
+    "AlphaSweep": "weft.plugins.alpha_sweep",
     "AttendAndExcite": "weft.plugins.attend_and_excite",
     "ClassifierFree": "weft.plugins.classifier_free",
     "Composable": "weft.plugins.composable",
@@ -87,6 +91,7 @@ _HOME = {
     "SubjectAdapter": "weft.plugins.subject_adapter",
     "UserError": "weft.core.errors",
     "WeftError": "weft.core.errors",
+    "alpha_sweep": "weft.plugins.alpha_sweep",
     "hookimpl": "weft.core.hookspecs",
     "load": "weft.core.load",
     "record": "weft.core.records",

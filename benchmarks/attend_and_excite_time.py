@@ -1,0 +1,218 @@
+"""How much time does Attend-and-Excite add to an image, here and in diffusers' deprecated pipeline?
+
+The tiny model, one image, DDIM, the same noise and settings on both sides. A round draws four images one after another:
+plain and with Attend-and-Excite, here and there; what it adds is the difference of a side's two. Rounds are repeated, and
+the ratio is that of the medians, with a percentile interval of its bootstrap over rounds. Measured is the processor time
+of one thread, so that what else the machine does weighs little. Both sides must make the same refinement updates.
+
+    python benchmarks/attend_and_excite_time.py                # minutes on one core
+    python benchmarks/attend_and_excite_time.py --rounds 1     # a quick look, to the console alone
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
+    pipeline_stable_diffusion_attend_and_excite as peer,
+)
+from quality import ROOT
+
+import weft
+from weft import zoo
+from weft.zoo.judge.evaluate import digests, machine
+
+BAR: Final = 0.55
+PROMPT: Final = "a red toy and a blue star on grass"
+PHRASES: Final = ("toy", "star")
+SIDE: Final = 64
+RESAMPLES: Final = 10_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of both sides. The thresholds are those of the released code, and out of reach at the third."""
+
+    steps: int = 50
+    altered: int = 25
+    scale: float = 5.0
+    thresholds: tuple[tuple[int, float], ...] = ((0, 0.05), (10, 0.5), (20, 1.0))
+    updates: int = 20
+
+
+class Tries(logging.Handler):
+    """Counts the peer's refinement updates, as it logs them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def emit(self, entry: logging.LogRecord) -> None:
+        self.count += "Try" in entry.getMessage()
+
+
+def ours(folder: Path, settings: Settings, refine: bool) -> dict[str, Callable[[int], int]]:
+    """What draws one image here, plain and excited; each gives the number of refinement updates."""
+    pipe = weft.load(str(folder))
+    scene = weft.Scene(PROMPT, subjects=[weft.Subject(phrase) for phrase in PHRASES])
+    excite = weft.AttendAndExcite(
+        settings.scale,
+        steps=settings.altered,
+        thresholds=dict(settings.thresholds) if refine else {},
+        updates=settings.updates,
+    )
+
+    def draw(guidance: list[weft.Guidance], seed: int) -> int:
+        chain = [*guidance, weft.ClassifierFree(7.5)]
+        result = pipe.generate(scene, guidance=chain, steps=settings.steps, seeds=[seed], attention=False)
+        return sum(descent.updates[0] for trace in result.trace for descent in trace.descents)
+
+    return {"plain": lambda seed: draw([], seed), "excited": lambda seed: draw([excite], seed)}
+
+
+def theirs(folder: Path, settings: Settings, refine: bool) -> dict[str, Callable[[int], int]]:
+    """The same in diffusers."""
+    excited = peer.StableDiffusionAttendAndExcitePipeline.from_pretrained(folder, safety_checker=None)
+    excited.scheduler = DDIMScheduler.from_config(excited.scheduler.config)
+    plain = StableDiffusionPipeline(
+        **{k: v for k, v in excited.components.items() if k != "image_encoder"}, requires_safety_checker=False
+    )
+    positions = [i for i, word in excited.get_indices(PROMPT).items() if word.removesuffix("</w>") in PHRASES]
+    assert len(positions) == len(PHRASES)
+    tries = Tries()
+    peer.logger.addHandler(tries)
+    peer.logger.setLevel(logging.INFO)
+    peer.logger.propagate = False
+
+    def options(seed: int) -> dict[str, Any]:
+        noise = torch.randn(1, 4, SIDE // 4, SIDE // 4, generator=torch.Generator().manual_seed(seed))
+        return {
+            "num_inference_steps": settings.steps,
+            "guidance_scale": 7.5,
+            "height": SIDE,
+            "width": SIDE,
+            "latents": noise,
+        }
+
+    def excite(seed: int) -> int:
+        before = tries.count
+        excited(
+            PROMPT,
+            token_indices=positions,
+            max_iter_to_alter=settings.altered,
+            thresholds=dict(settings.thresholds) if refine else {},
+            scale_factor=settings.scale,
+            attn_res=(SIDE // 4, SIDE // 4),
+            **options(seed),
+        )
+        return tries.count - before
+
+    def draw(seed: int) -> int:
+        plain(PROMPT, **options(seed))
+        return 0
+
+    for pipeline in (plain, excited):
+        pipeline.set_progress_bar_config(disable=True)
+    return {"plain": draw, "excited": excite}
+
+
+def measure(folder: Path, settings: Settings, refine: bool, rounds: int) -> dict[str, Any]:
+    """Seconds that each side adds, by round, and their ratio."""
+    sides = {"weft": ours(folder, settings, refine), "diffusers": theirs(folder, settings, refine)}
+    added: dict[str, list[float]] = {name: [] for name in sides}
+    plain: dict[str, list[float]] = {name: [] for name in sides}
+    updates = []
+    for draw in sides.values():  # the first images pay for what is made once
+        draw["excited"](0)
+    for number in range(rounds):
+        made = {}
+        # the order alternates, so that a drift of the machine falls on both
+        for name in list(sides)[:: 1 if number % 2 else -1]:
+            seconds = {}
+            for what, draw in sides[name].items():
+                begun = time.process_time()
+                made[name] = draw(number)
+                seconds[what] = time.process_time() - begun
+            added[name].append(seconds["excited"] - seconds["plain"])
+            plain[name].append(seconds["plain"])
+        print(
+            f"round {number + 1}: { ({k: round(v[-1], 2) for k, v in added.items()}) } s added, updates {made}",
+            flush=True,
+        )
+        updates.append(made)
+    pairs = np.array([added["weft"], added["diffusers"]])
+    picks = np.random.default_rng(0).integers(rounds, size=(RESAMPLES, rounds))
+    spread = np.median(pairs[0][picks], axis=1) / np.median(pairs[1][picks], axis=1)
+    return {
+        "seconds_added": {name: round(float(np.median(values)), 4) for name, values in added.items()},
+        "seconds_plain": {name: round(float(np.median(values)), 4) for name, values in plain.items()},
+        "ratio": round(float(np.median(pairs[0]) / np.median(pairs[1])), 4),
+        "interval": [round(float(value), 4) for value in np.percentile(spread, [2.5, 97.5])],
+        "rounds": rounds,
+        "refinement_updates": updates,
+    }
+
+
+def main() -> None:
+    """Measure both, and write benchmarks/results/attend_and_excite_time.json and .md."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="fewer than 5 write no results")
+    parser.add_argument("--steps", type=int, default=Settings.steps)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = Settings(steps=options.steps)
+    folder = Path(zoo.__path__[0]) / "tiny"
+    found = {
+        name: measure(folder, settings, refine, options.rounds)
+        for name, refine in (("refinement off", False), ("refinement on", True))
+    }
+    lines = ["| | added here | added in diffusers | ratio, 95 % interval | bar |", "|---|---|---|---|---|"]
+    for name, one in found.items():
+        here, there = one["seconds_added"]["weft"], one["seconds_added"]["diffusers"]
+        low, high = one["interval"]
+        lines.append(
+            f"| {name} | {here:.2f} s | {there:.2f} s | {one['ratio']:.3f} ({low:.3f} to {high:.3f}) | {BAR} |"
+        )
+    text = "\n".join(lines)
+    print(text)
+    if options.rounds < 5 or options.steps != Settings.steps:
+        return
+    command = shlex.join(["python", "benchmarks/attend_and_excite_time.py", *sys.argv[1:]])
+    where = machine()
+    weights = {name: value for name, value in digests(folder).items() if not name.startswith("weft/")}
+    report = {
+        "command": command,
+        "settings": asdict(settings),
+        "machine": where,
+        "weights": weights,
+        "bar": BAR,
+        **found,
+    }
+    results = ROOT / "benchmarks/results"
+    (results / "attend_and_excite_time.json").write_text(json.dumps(report, indent=1) + "\n")
+    counts = sorted({n for one in found["refinement on"]["refinement_updates"] for n in one.values()})
+    about = (
+        f"The tiny model, one image of {settings.steps} steps, {settings.altered} altered, processor time of one thread, "
+        f"medians of {options.rounds} rounds; {counts[0]} to {counts[-1]} refinement updates an image. `{command}` on "
+        f"{where['cpu']}, torch {where['torch']}, diffusers {where['diffusers']}."
+    )
+    title = "# Time that Attend-and-Excite adds"
+    (results / "attend_and_excite_time.md").write_text(f"{title}\n\n{about}\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()
