@@ -177,8 +177,9 @@ def _boxes(card: Card) -> list[Html]:
     made = []
     for number, subject in enumerate(subjects if isinstance(subjects, list) else []):
         box = subject.get("box") if isinstance(subject, dict) else None
-        whole = isinstance(box, list) and len(box) == 4
-        if not whole or not all(isinstance(part, (int, float)) and 0 <= part <= 1 for part in box):
+        if not isinstance(box, list) or len(box) != 4:
+            continue
+        if not all(_is_number(part) and 0 <= part <= 1 for part in box):
             continue
         left, top, right, bottom = (100 * part for part in box)
         place = f"left:{left:g}%;top:{top:g}%;width:{right - left:g}%;height:{bottom - top:g}%"

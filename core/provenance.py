@@ -227,7 +227,7 @@ def _png_texts(path: Path) -> dict[str, str]:
     """The texts before the pixels of a PNG file; none for pictures of other formats."""
     try:
         with Image.open(path, formats=("PNG",)) as image:
-            return {name: str(text) for name, text in image.info.items() if isinstance(text, str)}
+            return {str(name): text for name, text in image.info.items() if isinstance(text, str)}
     except UnidentifiedImageError:
         return {}
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

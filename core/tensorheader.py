@@ -9,7 +9,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from .errors import UserError
 
@@ -84,7 +84,7 @@ def _check_entry(entry: Any, place: str, room: int) -> None:
         raise UserError(place, f"{offsets[1] - offsets[0]} bytes", f"the shape {shape} of {dtype}")
 
 
-def _counts(value: Any) -> bool:
+def _counts(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(
         isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**48 for item in value
     )
