@@ -157,9 +157,9 @@ def main() -> None:
     ]
     chart(ALPHAS, curves, "alpha").save(results / "alpha_tradeoff.png")
     about = (
-        f"{options.cases} held-out individuals, {settings.seeds} seeds, {settings.steps} steps of {settings.scheduler}, "
-        f"classifier-free guidance {settings.scale}; the prompt asks for another background than the reference shows. "
-        f"95 % intervals by bootstrap over cases. `{command}` on {where['cpu']}, {where['cores']} cores, "
+        f"{options.cases} held-out individuals, {settings.seeds} seeds, {settings.steps} steps of {settings.scheduler} "
+        f"and classifier-free guidance {settings.scale}; the prompt asks for another background than the reference "
+        f"shows. 95 % intervals by bootstrap over cases. `{command}` on {where['cpu']}, {where['cores']} cores, "
         f"torch {where['torch']}, diffusers {where['diffusers']}."
     )
     page = f"# Alpha: identity against the text\n\n{about}\n\n![the table as curves](alpha_tradeoff.png)\n\n{text}\n"

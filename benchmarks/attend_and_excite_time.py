@@ -1,9 +1,10 @@
 """How much time does Attend-and-Excite add to an image, here and in diffusers' deprecated pipeline?
 
-The tiny model, one image, DDIM, the same noise and settings on both sides. A round draws four images one after another:
-plain and with Attend-and-Excite, here and there; what it adds is the difference of a side's two. Rounds are repeated, and
-the ratio is that of the medians, with a percentile interval of its bootstrap over rounds. Measured is the processor time
-of one thread, so that what else the machine does weighs little. Both sides must make the same refinement updates.
+The tiny model, one image, DDIM, the same noise and settings on both sides. A round draws four images one after
+another: plain and with Attend-and-Excite, here and there; what it adds is the difference of a side's two. Rounds are
+repeated, and the ratio is that of the medians, with a percentile interval of its bootstrap over rounds. Measured is the
+processor time of one thread, so that what else the machine does weighs little. The refinement updates of both sides are
+counted and kept.
 
     python benchmarks/attend_and_excite_time.py                # minutes on one core
     python benchmarks/attend_and_excite_time.py --rounds 1     # a quick look, to the console alone
@@ -206,9 +207,9 @@ def main() -> None:
     (results / "attend_and_excite_time.json").write_text(json.dumps(report, indent=1) + "\n")
     counts = sorted({n for one in found["refinement on"]["refinement_updates"] for n in one.values()})
     about = (
-        f"The tiny model, one image of {settings.steps} steps, {settings.altered} altered, processor time of one thread, "
-        f"medians of {options.rounds} rounds; {counts[0]} to {counts[-1]} refinement updates an image. `{command}` on "
-        f"{where['cpu']}, torch {where['torch']}, diffusers {where['diffusers']}."
+        f"The tiny model, one image of {settings.steps} steps, {settings.altered} altered, processor time of one "
+        f"thread, medians of {options.rounds} rounds; {counts[0]} to {counts[-1]} refinement updates an image. "
+        f"`{command}` on {where['cpu']}, torch {where['torch']}, diffusers {where['diffusers']}."
     )
     title = "# Time that Attend-and-Excite adds"
     (results / "attend_and_excite_time.md").write_text(f"{title}\n\n{about}\n\n{text}\n")

@@ -11,7 +11,8 @@ alone, with Attend-and-Excite before it, and with `layout` before it. The judge,
 
 The strategies' parameters are not the package's defaults, which are those of papers on Stable Diffusion: the tiny
 model's latents want another step size. Those used are written in the results. They were chosen on captions of the
-train split (``--split train``), which take no part in the figures. Intervals are bootstraps over captions, paired by noise.
+train split (``--split train``), which take no part in the figures. Intervals are bootstraps over captions, paired by
+noise.
 
     python benchmarks/guidance_effect.py                # 200 captions, hours on 2 cores; a killed run goes on
     python benchmarks/guidance_effect.py --cases 4      # a quick look, to the console alone
