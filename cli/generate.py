@@ -75,7 +75,7 @@ def generate_run(
         with bar(len(items)) as (progress, task):
 
             def show(done: float, text: str) -> None:
-                progress.update(task, completed=done, **({"description": text} if text else {}))
+                progress.update(task, completed=done, description=text or None)
 
             keeper = _Keeper(store, there, show)
             if missing:

@@ -55,7 +55,7 @@ class Manifest:
         if line is None:
             return False
         path = self.folder / line["file"]
-        return path.parent == self.folder and path.is_file() and digest(path) == line["sha256"]
+        return path.parent == self.folder and path.is_file() and bool(digest(path) == line["sha256"])
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Append a line with ``id``, ``file`` (its name in the folder), ``sha256`` and more; flush it to the disk.

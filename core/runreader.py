@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @functools.cache
-def _adapter(section: type[Any]) -> Any:
+def _adapter(section: Hashable) -> Any:
     return TypeAdapter(section)
 
 
