@@ -1,0 +1,105 @@
+"""Random models with grounding, in diffusers' form and in ours, for the tests of grounding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention import GatedSelfAttentionDense
+from open_clip.model import CLIP
+from safetensors.torch import save_file
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from weft.testing import random_model, random_unet
+
+
+def gated_unet(attention_type: str, **changes) -> UNet2DConditionModel:
+    """diffusers' UNet around `random_unet`, with open gates and nulls away from zero."""
+    plain = random_unet().state_dict()
+    unet = random_unet(seed=5, attention_type=attention_type, **changes)
+    own = {name: tensor for name, tensor in plain.items() if name in unet.state_dict()}
+    if changes:
+        del own["conv_in.weight"]
+    unet.load_state_dict(own, strict=False)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for module in unet.modules():
+            if isinstance(module, GatedSelfAttentionDense):
+                module.alpha_attn.copy_(1.0 + torch.rand((), generator=generator))
+                module.alpha_dense.copy_(-0.5 - torch.rand((), generator=generator))
+        for name, parameter in unet.position_net.named_parameters():
+            if name.startswith("null_"):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return unet
+
+
+def model_with(unet: UNet2DConditionModel, folder: Path) -> Path:
+    """Write `random_model` with the whole of a gated UNet's tensors as its grounding weights."""
+    random_model(folder)
+    (folder / "weft").mkdir()
+    save_file(unet.state_dict(), folder / "weft" / "grounding.safetensors")
+    return folder
+
+
+def peers_parts(folder: Path, unet: UNet2DConditionModel) -> dict:
+    """What diffusers' pipelines are made of."""
+    plain = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    names = ("vae", "text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor")
+    return {name: getattr(plain, name) for name in names} | {"unet": unet}
+
+
+TOWER = {
+    "model_cfg": {
+        "embed_dim": 32,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16},
+        "text_cfg": {"context_length": 4, "vocab_size": 4, "width": 32, "heads": 2, "layers": 1},
+    },
+    "preprocess_cfg": {
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    },
+}
+
+
+def image_towers() -> tuple[dict[str, torch.Tensor], CLIPVisionModelWithProjection]:
+    """A random image tower: open_clip's tensors, and transformers' model of the same weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        tensors = CLIP(**TOWER["model_cfg"]).state_dict()
+    size = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = CLIPVisionModelWithProjection(
+        CLIPVisionConfig(image_size=32, patch_size=8, projection_dim=32, **size)
+    )
+    renamed = {"visual_projection.weight": tensors["visual.proj"].T}
+    for name, tensor in tensors.items():
+        name = name.removeprefix("visual.")
+        for old, new in _TRANSFORMERS.items():
+            name = name.replace(old, new)
+        if name.endswith(("in_proj_weight", "in_proj_bias")):
+            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+                kind = name.rsplit("_", 1)[1]
+                renamed["vision_model." + name.replace(f"in_proj_{kind}", f"{part}_proj.{kind}")] = piece
+        else:
+            renamed[f"vision_model.{name}"] = tensor
+    wanted = model.state_dict()
+    model.load_state_dict({name: renamed[name] for name in wanted})
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}, model.eval()
+
+
+_TRANSFORMERS = {
+    "transformer.resblocks": "encoder.layers",
+    "ln_pre": "pre_layrnorm",
+    "ln_post": "post_layernorm",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.": "self_attn.",
+    "c_fc": "fc1",
+    "c_proj": "fc2",
+    "conv1": "embeddings.patch_embedding",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "class_embedding": "embeddings.class_embedding",
+}
