@@ -233,7 +233,7 @@ def cases() -> dict[str, Case]:
         "a pickle called .bin": pickled("model.bin"),
         "a pickle called .pt": pickled("model.pt"),
         "a pickle called .safetensors": pickled("model.safetensors"),
-        "a pickle without a suffix": pickled("model"),
+        "a pickle without a suffix": pickled("weights"),
         "a pickle in place of weights": part(UNET, lambda canary: pickle.dumps(Touch(canary))),
         "a torch file in place of weights": part(UNET, torch_saved),
         "a zip with ../ in place of weights": part(UNET, zipped),
