@@ -106,7 +106,7 @@ def test_built_ins_use_the_same_door() -> None:
 def test_every_hook_and_plugin_is_documented() -> None:
     from weft.core import hookspecs
 
-    for name in ("weft_plugins", "weft_models"):
+    for name in ("weft_plugins", "weft_models", "weft_metrics"):
         text = getattr(hookspecs, name).__doc__
         assert "Called by" in text
         assert "None means" in text
