@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .attention import cross_attention_paths
 from .branches import Branch
+from .compiled import Compiled
 from .conditioner import Conditioner
 from .errors import UserError
 from .evaluate import Evaluator, PreparedScene, guarded
@@ -50,6 +51,7 @@ class Pipeline:
         vae: the autoencoder.
         scheduler: the noise schedule, a diffusers scheduler configuration.
         folder: where the model lies, for the weights that its plugins bring.
+        compiled: the UNet's compiled form; see `compile`.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Pipeline:
     vae: AutoencoderKL
     scheduler: Mapping[str, Any]
     folder: Path | None = None
+    compiled: Compiled | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for module in (self.text.model, self.unet, self.vae):
@@ -72,6 +75,20 @@ class Pipeline:
     def host(self, size: tuple[int, int]) -> Host:
         """The model as conditioners see it, for pictures of (height, width) pixels."""
         return Host(self.text, self.unet, self.vae, size, self.folder)
+
+    def compile(self, backend: str = "inductor", mode: str | None = None) -> Pipeline:
+        """The same pipeline with a UNet that is compiled when it is first needed: minutes, once for each batch's shape.
+
+        The first step under new conditions runs plain, and so does what cannot be compiled, with one line in the log.
+        Pictures may differ from the plain pipeline's in the last bits.
+
+        Args:
+            backend: of `torch.compile`.
+            mode: of `torch.compile`; on a GPU "reduce-overhead" by default, which replays CUDA graphs.
+        """
+        if mode is None and self.unet.device.type == "cuda" and backend == "inductor":
+            mode = "reduce-overhead"
+        return replace(self, compiled=Compiled(backend, mode))
 
     @torch.no_grad()
     def generate(
@@ -152,7 +169,7 @@ class Pipeline:
                     report(Progress(start, size, len(jobs), step.index, step.total, number, strategy))
 
                 latents = sample(
-                    evaluator=Evaluator(UNetWalk(self.unet), [one for one, _ in batch]),
+                    evaluator=Evaluator(UNetWalk(self.unet, self.compiled), [one for one, _ in batch]),
                     batch=Batch(
                         [one.scene for one, _ in batch],
                         host,
