@@ -322,7 +322,9 @@ def test_names_of_the_full_size_weights(kind: str, tokenizer: str, channels: int
 
     original = {"model." + originally(name): tensor for name, tensor in theirs.items()}
     assert any(name.startswith("model.output_blocks.11.1.transformer_blocks.0.fuser") for name in original)
-    assert not any(name.startswith(("model.down", "model.mid", "model.up")) for name in original)
+    assert not any(
+        name.startswith(("model.down_blocks", "model.mid_block", "model.up_blocks")) for name in original
+    )
     assert {n: t.shape for n, t in in_diffusers_names(original, host, "test").items()} == wanted
 
 
