@@ -49,5 +49,5 @@ def test_the_tiny_model_draws_it(path: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
     assert len(lines) == sum(len({0}) for _ in read_run_file(path))
     for line in lines:
-        assert Image.open(tmp_path / line["file"]).size == (128, 128)
+        assert Image.open(tmp_path / line["file"]).size == (64, 64)
     assert (tmp_path / "sheet.png").is_file() == (len(lines) > 1)

@@ -1,5 +1,7 @@
 """The Ray engine, on a real cluster of two nodes on this machine, with a worker that is killed."""
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
@@ -44,8 +46,22 @@ class Heard(Listener):
         pass
 
 
+class Noting:
+    """A pipeline that notes every batch, and whose process is killed at the second batch of all, or at more."""
+
+    def __init__(self, pipe: Any, folder: Path, deaths: int) -> None:
+        self.pipe, self.folder, self.deaths = pipe, folder, deaths
+
+    def generate(self, scenes: Any, *args: Any, **options: Any) -> Any:
+        number = len(list(self.folder.iterdir()))
+        (self.folder / f"{os.getpid()}-{number}").touch()
+        if 1 <= number <= self.deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.pipe.generate(scenes, *args, **options)
+
+
 class Mortal:
-    """A loader whose pipelines note every batch; the second batch of all kills its process."""
+    """Loads such pipelines."""
 
     def __init__(self, folder: Path, deaths: int) -> None:
         self.folder, self.deaths = folder, deaths
@@ -53,17 +69,7 @@ class Mortal:
     def __call__(self, model: str) -> Any:
         import weft
 
-        pipe, folder, deaths = weft.load(model), self.folder, self.deaths
-
-        class Noting:
-            def generate(self, scenes: Any, *args: Any, seeds: Any, **options: Any) -> Any:
-                number = len(list(folder.iterdir()))
-                (folder / f"{os.getpid()}-{number}").touch()
-                if 1 <= number <= deaths:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return pipe.generate(scenes, *args, seeds=seeds, **options)
-
-        return Noting()
+        return Noting(weft.load(model), self.folder, self.deaths)
 
 
 @pytest.fixture(scope="module")
