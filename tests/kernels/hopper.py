@@ -21,6 +21,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from weft.kernels.combine import triton_kernels as combine
 from weft.kernels.cross_attention import triton_kernels as attention
 from weft.kernels.cross_attention.launch import Constants
 
@@ -36,7 +37,34 @@ ATTENTION = {
         "groups": {"lengths": (77,), "regions": 2, "region_tokens": 77, "groups": 16, "group_tokens": 77},
         "adapters": {"lengths": (77, 4, 16), "weighted": True},
     }.items()
+    # twelve kernels in all, with the two of `combine`
+    if (width, name) != (80, "adapters")
 }
+
+
+# three branches in half precision; with a rescale, and of second order
+COMBINE = {
+    "combine ddim": {"KIND": 0, "SECOND": False, "KEEP": False, "RESCALE": True, "BLOCK": 4096},
+    "combine dpmpp_2m": {"KIND": 2, "SECOND": True, "KEEP": True, "RESCALE": False, "BLOCK": 1024},
+}
+
+
+def compile_combine(constants: dict[str, Any]) -> Any:
+    kernel, count = combine.step_kernel, 3
+    constants = {"N": count, **constants}
+    signature: dict[str, Any] = {}
+    for name in kernel.arg_names:
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name == "predictions":
+            signature[name] = ("*bf16",) * count
+        elif name.endswith("coefficients"):
+            signature[name] = ("fp32",) * count
+        elif name.endswith("_ptr"):
+            signature[name] = "*i32" if name == "fault_ptr" else "*fp32"
+        else:
+            signature[name] = "i32" if name == "size" else "fp32"
+    return build(kernel, signature, constants, 8 if constants["RESCALE"] else 4)
 
 
 def compile_attention(direction: str, constants: Constants, dtype: str = "bf16") -> Any:
@@ -87,7 +115,12 @@ def run(tool: str, *arguments: Any) -> str:
 
 
 def main(names: list[str]) -> None:
-    found = {name: report(compile_attention(*ATTENTION[name])) for name in names or ATTENTION}
+    found = {
+        name: report(
+            compile_combine(COMBINE[name]) if name in COMBINE else compile_attention(*ATTENTION[name])
+        )
+        for name in names or [*ATTENTION, *COMBINE]
+    }
     print(json.dumps({"triton": triton.__version__, "kernels": found}))
 
 

@@ -14,6 +14,9 @@ os.environ["TRITON_INTERPRET"] = "1"
 import torch
 from attention_cases import Case
 
+from weft.kernels.combine import Rescale, Update
+from weft.kernels.combine import launch as combining
+from weft.kernels.combine import reference as expectation
 from weft.kernels.cross_attention import launch, reference
 
 # a position and a token past the edge of a tile, several tiles, every head size of SD1.5 and the small models' own
@@ -30,8 +33,40 @@ PARITY = {
 }
 
 
+UPDATES = {
+    "ddim": Update("ddim", 1.0, 0.6, 0.8, 0.9, 0.4, 1.0),
+    "velocity": Update("ddim", 0.8, 0.6, 1.0, 0.9, 0.4, 0.8, 0.6),
+    "euler": Update("euler", 1.0, 2.0, 1.0, 2.0, -0.5),
+    "first order": Update("dpmpp_2m", 1.0, 0.6, 0.8, 0.9, -0.3),
+    "second order": Update("dpmpp_2m", 1.0, 0.6, 0.8, 0.9, -0.3, -0.15, 1.1),
+}
+
+
+def combine(errors: dict[str, float]) -> None:
+    """Every update with three predictions, one and a half blocks long; and with a rescale."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(2, 4, 19, 20, generator=generator) for _ in range(5)]
+    *predictions, latents, before = tensors
+    latents[1, 0, 0, 0] = float("inf")
+    for name, update in UPDATES.items():
+        for rescale in (None, Rescale(0.7, (1.0, 0.0))):
+            expected, clean = expectation(predictions, (7.5, -2.0), latents, update, before, rescale)
+            out, kept = torch.full_like(latents, float("nan")), torch.full_like(latents, float("nan"))
+            found = torch.full(combining.faults(latents, rescale is not None), -1, dtype=torch.int32)
+            combining.step(
+                predictions, (7.5, -2.0, -4.5), latents, before if update.second_order else None, update,
+                0.0 if rescale is None else rescale.share, None if rescale is None else (1.0, 0.0, 0.0),
+                out, kept, found,
+            )  # fmt: skip
+            title = f"{name}{'' if rescale is None else ' with a rescale'}"
+            errors[f"{title}: latents"] = distance(out.nan_to_num(posinf=0), expected.nan_to_num(posinf=0))
+            errors[f"{title}: clean"] = distance(kept.nan_to_num(posinf=0), clean.nan_to_num(posinf=0))
+            errors[f"{title}: faults"] = float(found.sum(1).tolist() != [0, 1])
+
+
 def main(names: list[str]) -> None:
-    errors = {}
+    errors: dict[str, float] = {}
+    combine(errors)
     for name in names or PARITY:
         given = PARITY[name].make()
         query, segments = given.pop("query"), given.pop("segments")
