@@ -43,8 +43,7 @@ def draw_demo(folder: Path) -> Exit:
                 task, completed=now.fraction * count, description=f"step {now.step} of {now.steps}"
             ),
         )
-    for number, (image, sample) in enumerate(zip(result.images, result.samples, strict=True)):
-        write_image(image, folder / f"{number:04d}-seed{sample.seed}.png")
+    result.save(folder)
     rows = [
         Row(prompt, result.images[number * len(SEEDS) : (number + 1) * len(SEEDS)])
         for number, prompt in enumerate(PROMPTS)

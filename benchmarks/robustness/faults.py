@@ -343,7 +343,7 @@ def attempts(place: Path) -> Iterator[tuple[str, Callable[[], list[str]]]]:
         (folder / "run.yaml").write_text(run)
         return folder
 
-    for call in range(STEPS):
+    for call in range(2 * STEPS):
         yield (
             f"no memory at call {call} of a command",
             lambda call=call: try_run_without_memory(fresh(call), call),
