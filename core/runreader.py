@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import json
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -25,9 +25,8 @@ from .yamlfile import Keys
 T = TypeVar("T")
 
 
-@functools.cache
-def _adapter(section: Hashable) -> Any:
-    return TypeAdapter(section)
+# made once for each section: every scene of a long list is read with it
+_adapter: Any = functools.cache(TypeAdapter)
 
 
 class Reader:

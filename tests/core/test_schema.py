@@ -1,8 +1,8 @@
 """The JSON Schema of run files, read by two validators that share no code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fastjsonschema
 import jsonschema
@@ -174,8 +174,8 @@ def test_a_plugin_from_elsewhere_is_in_it() -> None:
             much: how much louder, in decibels.
         """
 
-        name = "louder"
-        neutral = {"much": 0.0}
+        name: ClassVar[str] = "louder"
+        neutral: ClassVar[Mapping[str, Any]] = {"much": 0.0}
 
         much: float = 1.0
 
