@@ -244,7 +244,7 @@ def test_a_step_means_the_same_at_every_scale_of_the_latents() -> None:
     pipe = random_pipeline()
     evaluator = Evaluator(UNetWalk(pipe.unet), [PreparedScene(SCENE, pipe.host((32, 32)), {})])
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    paths = pipe._map_paths((8, 8))
+    paths = pipe.map_paths((8, 8))
     step, timestep = Step(0, 5, 900.0, Branch()), torch.tensor(900)
     moved = [
         descend(weft.AttendAndExcite(2e4), latents / k, torch.tensor(k), timestep, evaluator, paths, step)[0]
@@ -277,5 +277,5 @@ def test_phrases_stand_in_for_subjects() -> None:
 
 
 def test_maps_of_a_large_picture_are_not_those_of_the_middle_block_alone() -> None:
-    paths = random_pipeline()._map_paths((64, 64))
+    paths = random_pipeline().map_paths((64, 64))
     assert {path.split(".")[0] for path in paths} == {"down_blocks", "up_blocks"}
