@@ -101,6 +101,7 @@ def items(tmp_path: Path) -> list[Item]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # every worker imports torch anew
 def test_a_dead_worker_loses_one_batch(cluster: Any, items: list[Item], tmp_path: Path) -> None:
     from weft.core.engines.local import LocalEngine
     from weft.core.engines.ray import RayEngine
@@ -128,6 +129,7 @@ def test_a_dead_worker_loses_one_batch(cluster: Any, items: list[Item], tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # every worker imports torch anew
 def test_a_batch_that_kills_every_worker_is_given_up(cluster: Any, items: list[Item], tmp_path: Path) -> None:
     from weft.core.engines.ray import TRIES, RayEngine
 
