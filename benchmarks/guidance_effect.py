@@ -9,10 +9,9 @@ alone, with Attend-and-Excite before it, and with `layout` before it. The judge,
 - more: things that are seen beyond the number that the caption names;
 - IoU: of each box with the seen thing of its noun and colour that overlaps it most, 0 where there is none.
 
-The strategies' parameters are not the package's defaults, which are those of papers on Stable Diffusion: the tiny
-model's latents want another step size. Those used are written in the results. They were chosen on captions of the
-train split (``--split train``), which take no part in the figures. Intervals are bootstraps over captions, paired by
-noise.
+`layout` has the package's defaults. Attend-and-Excite has not: its defaults are those of the paper on Stable Diffusion,
+and the tiny model's latents want a smaller step. Scale 5 with 5 updates was chosen on 12 captions of the train split
+(``--split train``), which take no part in the figures. Intervals are bootstraps over captions, paired by noise.
 
     python benchmarks/guidance_effect.py                # 200 captions, hours on 2 cores; a killed run goes on
     python benchmarks/guidance_effect.py --cases 4      # a quick look, to the console alone
