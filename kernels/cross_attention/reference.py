@@ -74,8 +74,8 @@ def reference_gradient(
     for (start, stop), p, slope in zip(segments, probabilities, slopes, strict=True):
         scores = p * (slope - (p * slope).sum(dim=-1, keepdim=True))  # r h n t
         result = result + torch.einsum("rhnt,rthd->rnhd", scores, segments.key[:, start:stop].to(wide))
-    scaled: Tensor = result * query.shape[-1] ** -0.5
-    return scaled.to(query.dtype)
+    total: Tensor = result * query.shape[-1] ** -0.5
+    return total.to(query.dtype)
 
 
 def _probabilities(
