@@ -1,0 +1,29 @@
+"""The page about kernels: its example runs, and it names what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PAGE = (Path(__file__).parents[2] / "docs" / "kernels.md").read_text()
+
+
+def test_the_example_runs_and_gives_what_the_page_says() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["out"].shape == (2, 4096, 8, 40)
+    assert names["maps"].shape == (2, 8, 4096, 1)
+    assert bool((names["maps"] > 0).all())
+
+
+def test_both_operators_are_on_the_page_and_registered() -> None:
+    import weft.kernels.combine
+    import weft.kernels.cross_attention  # noqa: F401
+
+    named = set(re.findall(r"torch\.ops\.weft\.(\w+)", PAGE))
+    assert named == {"cross_attention", "combine_and_step"}
+    assert all(hasattr(torch.ops.weft, name) for name in named)
