@@ -23,7 +23,6 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from pydantic import Field, TypeAdapter, ValidationError
 
-from .. import __version__
 from .canonical import item_settings, model_path, relative, run_file_text
 from .errors import UserError
 from .files import digest, png, write_file
@@ -150,7 +149,7 @@ def write_item(
     )
     run_file, origin = run_file_text(settings), dataclasses.asdict(provenance)
     name = Path(model_path(recipe, folder)).name
-    line = parameters_line(recipe, scene.prompt, seed, name, next(iter(model.values()), ""), __version__)
+    line = parameters_line(recipe, scene.prompt, seed, name, next(iter(model.values()), ""), version("weft"))
     data = png(image, _texts(run_file, origin, line))
     sidecar = {
         "image": f"{stem}.png",
@@ -207,7 +206,7 @@ def pixel_digest(image: Image.Image) -> str:
 @functools.cache
 def libraries() -> Mapping[str, str]:
     """Versions of Python, Weft and what draws."""
-    return {"python": platform.python_version(), "weft": __version__} | {
+    return {"python": platform.python_version(), "weft": version("weft")} | {
         name: version(name) for name in LIBRARIES
     }
 
@@ -276,7 +275,7 @@ def _keep(image: Image.Image, folder: Path) -> Path:
 def _origin(plugin: type) -> str:
     """The distribution of a plugin's class and its version."""
     if plugin.__module__.split(".")[0] == "weft":
-        return f"weft {__version__}"
+        return f"weft {version('weft')}"
     for found in registry().plugins():
         if found.value is plugin:
             try:
