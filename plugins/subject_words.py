@@ -70,11 +70,17 @@ class WordNetwork(nn.Module):
 
 
 def write_words(
-    table: Float[Tensor, "b t d"], words: Float[Tensor, "b s d"], places: Bool[Tensor, "b s t"]
+    table: Float[Tensor, "b t d"],
+    words: Float[Tensor, "b s d"],
+    places: Bool[Tensor, "b s t"],
+    keep: Float[Tensor, ""] | float = 0.0,
 ) -> Float[Tensor, "b t d"]:
-    """Token embeddings with every subject's word at each of its places. No two subjects may share a place."""
-    written = torch.einsum("bsd,bst->btd", words.to(table), places.to(table))
-    return torch.where(places.any(dim=1)[..., None], written, table)
+    """Token embeddings with every subject's word at each of its places, and ``keep`` times what stood there.
+
+    No two subjects may share a place.
+    """
+    written = torch.einsum("bsd,bst->btd", words.to(table), places.to(table)) + keep * table
+    return torch.where(places.any(dim=1)[..., None], written.to(table), table)
 
 
 def unify(

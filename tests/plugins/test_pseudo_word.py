@@ -90,6 +90,8 @@ def test_h_u_is_the_computation_by_hand() -> None:
 
     first, second = (word_model.word(networks(), pictures) for pictures in (star, capybara))
     words = dict.fromkeys(nouns[1], second) | dict.fromkeys(nouns[0], first)
+    table = model().text.model.get_input_embeddings().weight
+    words = {i: word + networks().keep * table[tokens.ids[i]] for i, word in words.items()}
     by_hand = word_model.states_with_new_words(model().text.model, tokens.ids, words)
     written = sorted(words)
     others = [i for i in range(77) if i not in words]
@@ -131,6 +133,9 @@ def test_a_word_is_written_at_its_places_only() -> None:
     written = write_words(table, words, places)
     assert torch.equal(written[0], torch.stack([table[0, 0], *[words[0, 0]] * 2, table[0, 3], words[0, 1]]))
     assert torch.equal(written[1], table[1])
+    beside_it = write_words(table, words, places, keep=0.5)
+    assert torch.allclose(beside_it[0, 1], words[0, 0] + 0.5 * table[0, 1])
+    assert torch.equal(beside_it[0, 0], table[0, 0])
 
 
 def test_subjects_without_pictures_stay_words() -> None:
@@ -337,6 +342,7 @@ def test_the_full_size_image_tower_from_a_local_file(tmp_path) -> None:
     row = PreparedScene(SCENE, host.host((32, 32)), {"pseudo_word": conditioner}).row(FULL)
     word = networks.words(pooled[:, None, None], torch.ones(1, 1, 1, dtype=torch.bool))[0, 0]
     tokens = encoder.tokens(SCENE.prompt)
+    word = word + text.get_input_embeddings().weight[tokens.ids[2]]
     by_hand = word_model.states_with_new_words(text, tokens.ids, {2: word})
     assert torch.allclose(row.context[2], by_hand[2], atol=1e-4)
     assert torch.equal(row.context[3:], encoder.encode(tokens)[3:])

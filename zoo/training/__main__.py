@@ -22,13 +22,13 @@ from diffusers import AutoencoderKL
 from open_clip.model import CLIP
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
-from . import clip, export, latents, pictures, tokenizer, unet, vae
+from . import clip, export, image_tower, latents, pictures, tokenizer, unet, vae
 from .loop import LoopRecipe, Task, Trainer, averaged
 
 R = TypeVar("R", bound=BaseModel)
-STAGES = ("tokenizer", "pictures", "vae", "clip", "latents", "unet", "export", "curves")
+STAGES = ("tokenizer", "pictures", "vae", "clip", "image_tower", "latents", "unet", "export", "curves")
 
 
 class TokenizerRecipe(BaseModel):
@@ -48,6 +48,7 @@ class Recipes(BaseModel):
     pictures: Path
     vae: Path
     clip: Path
+    image_tower: Path
     latents: Path
     unet: Path
     export: Path
@@ -99,13 +100,12 @@ class Run:
     def clip(self) -> CLIP:
         """The trained CLIP, frozen; the heads that helped to train it are left behind."""
         model = clip.create(self.clip_config())
-        if not (self.out / "clip" / "checkpoint.pt").exists():
+        if (self.out / "clip" / "checkpoint.pt").exists():
+            model.load_state_dict(_within(averaged(self.out / "clip"), "clip."))
+        else:
             model.load_state_dict(load_file(self.shipped() / "open_clip" / "open_clip_model.safetensors"))
-            return frozen(model)
-        weights = averaged(self.out / "clip")
-        model.load_state_dict(
-            {k.removeprefix("clip."): v for k, v in weights.items() if k.startswith("clip.")}
-        )
+        if (self.out / "image_tower" / "checkpoint.pt").exists():
+            model.visual.load_state_dict(_within(averaged(self.out / "image_tower"), "visual."))
         return frozen(model)
 
     def vae(self) -> AutoencoderKL:
@@ -133,6 +133,11 @@ class Run:
     def clip_stage(self) -> None:
         recipe = self.recipe(clip.ClipRecipe, "clip")
         self.train(clip.ClipTask(recipe, self.folder, self.pictures()), recipe.loop, "clip")
+
+    def image_tower_stage(self) -> None:
+        recipe = self.recipe(image_tower.ImageTowerRecipe, "image_tower")
+        task = image_tower.ImageTowerTask(recipe, self.clip(), self.pictures())
+        self.train(task, recipe.loop, "image_tower")
 
     def latents_stage(self) -> None:
         recipe = self.recipe(latents.LatentsRecipe, "latents")
@@ -165,6 +170,10 @@ class Run:
 
         folder = self.recipe(export.ExportRecipe, "export").folder
         curves.draw(self.out, folder / "curves.png")
+
+
+def _within(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
 M = TypeVar("M", bound=nn.Module)
