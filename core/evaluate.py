@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
@@ -175,8 +174,6 @@ class Evaluator:
         predicted = self._walk(latents, timestep, self._gathered(distinct), recorder)
         assert predicted is not None
         self.evaluations += len(distinct)
-        # half precision is left here; a model in float64 stays in it
-        predicted = predicted.to(torch.promote_types(predicted.dtype, torch.float32))
         parts = predicted.chunk(len(distinct))
         predictions = Predictions(
             {branch: parts[slot] for branch, slot in zip(branches, slot_of, strict=True)}

@@ -12,13 +12,17 @@ from .branches import Branch, LinearForm
 
 
 class Predictions(Mapping[Branch, Tensor]):
-    """Predictions by branch, each of shape (samples, channels, height, width), read in float32."""
+    """Predictions by branch, each of shape (samples, channels, height, width).
+
+    They are read in float32, or in float64 from a model in float64.
+    """
 
     def __init__(self, by_branch: Mapping[Branch, Tensor]) -> None:
         self._by_branch = dict(by_branch)
 
     def __getitem__(self, branch: Branch) -> Tensor:
-        return self._by_branch[branch].float()
+        prediction = self._by_branch[branch]
+        return prediction.to(torch.promote_types(prediction.dtype, torch.float32))
 
     def __iter__(self) -> Iterator[Branch]:
         return iter(self._by_branch)
@@ -27,12 +31,9 @@ class Predictions(Mapping[Branch, Tensor]):
         return len(self._by_branch)
 
     def raw(self, form: LinearForm) -> tuple[list[Float[Tensor, "s c h w"]], list[float]]:
-        """A form's predictions as the UNet gave them, in at most float32, and the coefficients of all but the last."""
+        """A form's predictions as the UNet gave them, and the coefficients of all but the last."""
         support = form.support()
-        tensors = [self._by_branch[branch] for branch in support]
-        return [one.float() if one.dtype == torch.float64 else one for one in tensors], list(
-            support.values()
-        )[:-1]
+        return [self._by_branch[branch] for branch in support], list(support.values())[:-1]
 
     def sum(self, form: LinearForm) -> Float[Tensor, "s c h w"]:
         """The value of a form whose coefficients sum to 1.
