@@ -31,7 +31,8 @@ class Delayed(Guidance):
 
     Args:
         conditioner: which one, or several.
-        interval: (start, end) in fractions of the steps; a step acts when start <= index / steps < end.
+        interval: (start, end) in fractions of the steps; a step acts when floor(start * steps) <= index and
+            index < floor(end * steps), products as Python's floats give them, like diffusers' GLIGEN counts its steps.
 
     Raises:
         UserError: the interval is reversed; on `generate`, when the run has no such conditioner.
@@ -57,7 +58,8 @@ class Delayed(Guidance):
         require_conditioners(self._names, conditioners, "delayed, field 'conditioner'")
 
     def rewrite(self, form: LinearForm, step: Step) -> LinearForm:
-        if self.interval[0] <= step.fraction < self.interval[1]:
+        first, end = (int(fraction * step.total) for fraction in self.interval)
+        if first <= step.index < end:
             return form
         return form.map(lambda branch: branch.switched_off(*self._names))
 

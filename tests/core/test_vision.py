@@ -164,5 +164,5 @@ def test_files_that_are_not_there_are_named(folder, tmp_path) -> None:
         bare.image_tower()
     with pytest.raises(weft.UserError, match=r"nowhere.safetensors': expected a file that exists"):
         bare.image_tower(tmp_path / "nowhere.safetensors")
-    with pytest.raises(weft.UserError, match=r"file 'tower.bin': expected a .safetensors file"):
+    with pytest.raises(weft.UserError, match=r"file '.*tower\.bin': expected a \.safetensors file"):
         bare.image_tower(tmp_path / "tower.bin")

@@ -49,6 +49,16 @@ def test_fastcomposer_and_gligen_at_fifty_steps() -> None:
     assert [i for i in range(50) if FULL in rewritten([early], i, 50)] == list(range(15))
 
 
+@pytest.mark.parametrize(
+    ("fraction", "total"), [(0.25, 10), (0.35, 10), (0.3, 7), (0.7, 10), (0.29, 100), (0.999, 5), (0.05, 10)]
+)
+def test_a_fraction_that_is_no_whole_number_of_steps_is_rounded_down(fraction: float, total: int) -> None:
+    early, late = (weft.Delayed("second_prompt", pair) for pair in ((0.0, fraction), (fraction, 1.0)))
+    there = [i for i in range(total) if FULL in rewritten([early], i, total)]
+    assert there == list(range(int(fraction * total)))  # diffusers' count of GLIGEN's grounded steps
+    assert [i for i in range(total) if OFF in rewritten([late], i, total)] == there
+
+
 def test_every_order_of_the_chain_gives_the_same_form() -> None:
     chain = [weft.Delayed("second_prompt"), weft.ClassifierFree(7.5), weft.Fusing(0.5, "grounding")]
     for index in (0, 9):

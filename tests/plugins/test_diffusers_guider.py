@@ -8,7 +8,7 @@ from diffusers import guiders
 
 import weft
 from weft.core.branches import Branch, LinearForm
-from weft.core.guidance import Step
+from weft.core.guidance import Batch, Step
 from weft.testing import SecondPrompt, parametrize_with_checks, random_pipeline
 
 SCENE = weft.Scene("a toy on grass")
@@ -39,8 +39,9 @@ def test_contract(plugin, check) -> None:
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_every_step_equals_the_guider_called_directly(name: str, options: dict) -> None:
-    strategy, direct = weft.DiffusersGuider(name, options).begin(), getattr(guiders, name)(**options)
-    generator = torch.Generator().manual_seed(0)
+    pipe, generator = random_pipeline(), torch.Generator().manual_seed(0)
+    batch = Batch([SCENE] * 3, pipe.host((32, 32)), pipe.scheduler, [generator] * 3)
+    strategy, direct = weft.DiffusersGuider(name, options).begin(batch), getattr(guiders, name)(**options)
     for index in range(4):
         cond, uncond = torch.randn(2, 3, 4, 8, 8, generator=generator)
         step = Step(index, 4, 999.0 - index, FULL)
