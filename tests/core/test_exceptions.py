@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import weft
-from weft.core import conditions, deltas, energy, pipeline, ports
+from weft.core import conditions, deltas, energy, pipeline, ports, stepper
 from weft.core.conditioner import Fixed
 from weft.core.guidance import LatentEdit
 from weft.testing import random_pipeline
@@ -304,9 +304,22 @@ def test_in_the_backward_pass(monkeypatch) -> None:
         assert_unharmed(monkeypatch, energy.torch.autograd, "grad", at)
 
 
-@pytest.mark.parametrize("name", ["set_timesteps", "scale_model_input", "step"])
-def test_in_the_scheduler(monkeypatch, name: str) -> None:
-    assert_unharmed(monkeypatch, diffusers.DDIMScheduler, name, 1 if name == "set_timesteps" else 2)
+@pytest.mark.parametrize(("name", "at"), [("set_timesteps", 1), ("scale_model_input", 2)])
+def test_in_the_scheduler(monkeypatch, name: str, at: int) -> None:
+    assert_unharmed(monkeypatch, diffusers.DDIMScheduler, name, at)
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpmpp_2m"])
+def test_in_the_step_that_sums_too(monkeypatch, scheduler: str) -> None:
+    assert_unharmed(monkeypatch, stepper, "combine_and_step", 2, scheduler=scheduler)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "owner"),
+    [("pndm", diffusers.PNDMScheduler), ("unipc", diffusers.UniPCMultistepScheduler)],
+)
+def test_in_a_schedulers_own_step(monkeypatch, scheduler: str, owner: type) -> None:
+    assert_unharmed(monkeypatch, owner, "step", 2, scheduler=scheduler)
 
 
 def test_in_the_text_encoder(monkeypatch) -> None:
