@@ -20,7 +20,7 @@ from weft.testing import random_pipeline
 SIZES = (1, 2, 3, 4, 7, 8)
 TOLERANCE = 1e-3
 SCENE = Scene("a toy and a star", [Subject("toy", box=(0, 0, 0.5, 1)), Subject("star", box=(0.5, 0, 1, 1))])
-OTHER = Scene("two boats at night")
+OTHER = Scene("two boats at night", [Subject("boats", box=(0, 0.5, 1, 1))])
 CHAINS: dict[str, tuple[weft.Guidance, ...]] = {
     "classifier_free": (ClassifierFree(7.5),),
     "attend_and_excite": (AttendAndExcite(), ClassifierFree(7.5)),

@@ -69,7 +69,8 @@ def image_towers() -> tuple[dict[str, torch.Tensor], CLIPVisionModelWithProjecti
     """A random image tower: open_clip's tensors, and transformers' model of the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(6)
-        tensors = CLIP(**TOWER["model_cfg"]).state_dict()
+        whole = CLIP(**TOWER["model_cfg"]).state_dict()
+    tensors = {name: tensor for name, tensor in whole.items() if name.startswith("visual.")}
     size = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     model = CLIPVisionModelWithProjection(
         CLIPVisionConfig(image_size=32, patch_size=8, projection_dim=32, **size)
