@@ -182,7 +182,8 @@ def test_text_and_image_boxes_are_equal(text_image, mode: str) -> None:
     )
     grounding = weft.Grounding(mode=mode, image_projection=projection)
     found = ours(pipeline, scene=scene, grounding=grounding)
-    assert error(found, expected) <= 1e-5
+    # the two image towers are different libraries', whose features differ by 5e-7, and latents here reach 20
+    assert error(found, expected) <= 1e-5 * (1.0 if mode == "text" else float(expected.abs().max()))
     if mode != "text":
         other = weft.Scene(PROMPT, [weft.Subject(p, [picture(7)], box=box) for p, box in BOXES.items()])
         assert error(ours(pipeline, scene=other, grounding=grounding), expected) > 1e-3

@@ -88,9 +88,9 @@ class ImageTowerTask(Task):
             (F.cross_entropy(g, classes[:, i]) for i, g in enumerate(guesses)), start=looks.new_zeros(())
         )
         hues = (model.colors(read) - colors).square().mean()
-        one, other = F.normalize(model.subject(read), dim=-1).unflatten(0, (-1, 2)).unbind(1)
-        target = torch.arange(len(one), device=device)
-        alike = F.cross_entropy(one @ other.T * 15, target)
+        pairs = rearrange(F.normalize(model.subject(read), dim=-1), "(n view) d -> view n d", view=2)
+        target = torch.arange(pairs.shape[1], device=device)
+        alike = F.cross_entropy(pairs[0] @ pairs[1].T * 15, target)
         loss = contrast + recipe.looks * (words + 10 * hues) + recipe.subjects * alike
         right = {
             f"{name}_accuracy": (g.argmax(1) == classes[:, i]).float().mean()
