@@ -50,6 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             "loop": loop,
         },
         "clip": {"model": "clip.json", "pairs": 2, "loop": loop},
+        "image_tower": {"portraits": 2, "loop": loop},
         "latents": {"batch_size": 5},
         "unet": {
             "model": {
@@ -79,9 +80,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     text["vocab_size"] = len(tokenizer.load(folder / "tokenizer"))
     config = {"embed_dim": 16, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
     (folder / "clip.json").write_text(json.dumps({"model_cfg": config}))
-    for stage in ("pictures", "vae", "clip", "latents", "unet", "export"):
+    for stage in ("pictures", "vae", "clip", "image_tower", "latents", "unet", "export"):
         getattr(whole, f"{stage}_stage")()
     return whole
+
+
+def test_the_image_tower_learns_and_the_text_tower_stays(run: Run) -> None:
+    first, last = averaged(run.out / "clip"), run.clip().state_dict()
+    moved = {
+        name.removeprefix("clip.")
+        for name in first
+        if not torch.equal(first[name], last.get(name.removeprefix("clip."), first[name]))
+    }
+    assert moved
+    assert all(name.startswith("visual.") for name in moved)
 
 
 def test_words_are_split_as_clip_splits_them(run: Run) -> None:
