@@ -190,7 +190,7 @@ def test_with_the_adapter_grounding_free_guidance_and_a_window() -> None:
     assert torch.allclose(drawn[0], drawn[1], atol=1e-4)
     assert not torch.allclose(drawn[0], draw(both[0], of=of), atol=1e-3)
     assert not torch.allclose(drawn[0], draw(both[1], of=of), atol=1e-3)
-    chain = [weft.Instruct(7.5, 1.5), weft.Delayed("mask_location", (0.9, 1.0))]
+    chain = [weft.Instruct(7.5, 1.5), weft.Delayed("mask_location", (1.0, 1.0))]
     late = draw(*both, of=of, steps=2, guidance=chain)
     assert torch.equal(late, draw(both[1], of=of, steps=2, guidance=[weft.Instruct(7.5, 1.5)]))
 

@@ -179,7 +179,7 @@ def test_beside_other_plugins_in_either_order(other) -> None:
 
 
 def test_off_outside_its_window() -> None:
-    late = draw(weft.SubjectAdapter(), steps=2, guidance=[weft.Delayed("subject_adapter", (0.9, 1.0))])
+    late = draw(weft.SubjectAdapter(), steps=2, guidance=[weft.Delayed("subject_adapter", (1.0, 1.0))])
     assert torch.equal(late, draw(steps=2, guidance=[]))
 
 
