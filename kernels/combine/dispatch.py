@@ -9,8 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import KernelError
+from .call import Call
 from .op import combine_and_step as fused
-from .update import KINDS, Rescale, Update
+from .update import Rescale, Update
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -65,18 +66,6 @@ def combine_and_step(
         raise KernelError(f"{place} 'before'", "the clean latents of the step before", "None")
     if rescale is not None and rescale.share == 0.0:
         rescale = None
-    moved, clean, faults = fused(
-        list(predictions),
-        _whole(coefficients),
-        latents,
-        before if update.second_order else None,
-        KINDS.index(update.kind),
-        update.numbers,
-        0.0 if rescale is None else rescale.share,
-        None if rescale is None else _whole(rescale.coefficients),
-    )
+    call = Call.of(predictions, coefficients, latents, update, before, rescale)
+    moved, clean, faults = fused(*call.arguments)
     return moved, clean if update.kind == "dpmpp_2m" else None, faults
-
-
-def _whole(coefficients: Sequence[float]) -> list[float]:
-    return [*coefficients, 1.0 - sum(coefficients)]

@@ -3,52 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch import Tensor
 
-from .update import KINDS, Update
+from .call import Call
 
 BLOCK = 1024
 RESCALE_BLOCK = 4096
 
 
-def faults(latents: Tensor, rescale: bool) -> tuple[int, int]:
+def faults(call: Call) -> tuple[int, int]:
     """Samples, and blocks of one: the shape of the counts that the kernel writes."""
-    return len(latents), 1 if rescale else -(-math.prod(latents.shape[1:]) // BLOCK)
+    latents = call.latents
+    return len(latents), 1 if call.rescale is not None else -(-math.prod(latents.shape[1:]) // BLOCK)
 
 
-def step(
-    predictions: Sequence[Tensor],
-    coefficients: Sequence[float],
-    latents: Tensor,
-    before: Tensor | None,
-    update: Update,
-    share: float,
-    rescale: Sequence[float] | None,
-    out: Tensor,
-    clean: Tensor | None,
-    found: Tensor,
-) -> None:
+def step(call: Call, out: Tensor, clean: Tensor | None, found: Tensor) -> None:
     """Write the new latents, the clean ones where they are kept, and how many elements are not finite."""
     from .triton_kernels import step_kernel
 
-    spread = rescale is not None
-    latents = latents.contiguous()
-    step_kernel[faults(latents, spread)](
-        tuple(one.contiguous() for one in predictions),
-        tuple(coefficients),
-        tuple(coefficients if rescale is None else rescale),
+    spread = call.rescale is not None
+    latents, update = call.latents.contiguous(), call.update
+    step_kernel[faults(call)](
+        tuple(one.contiguous() for one in call.predictions),
+        tuple(call.coefficients),
+        tuple(call.coefficients if call.rescale is None else call.rescale),
         latents,
-        latents if before is None else before.contiguous(),
+        latents if call.before is None else call.before.contiguous(),
         out,
         out if clean is None else clean,
         found,
         *update.numbers,
-        share,
+        call.share,
         math.prod(latents.shape[1:]),
-        N=len(predictions),
-        KIND=KINDS.index(update.kind),
+        N=len(call.predictions),
+        KIND=call.kind,
         SECOND=update.second_order,
         KEEP=clean is not None,
         RESCALE=spread,

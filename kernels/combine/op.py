@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,89 +9,62 @@ from torch import Tensor
 
 from ..errors import KernelError
 from . import launch
+from .call import SCHEMA, Call
 from .reference import reference
-from .update import Rescale, Update
+from .update import Update
 
 
-@torch.library.custom_op("weft::combine_and_step", mutates_args=())
-def combine_and_step(
-    predictions: Sequence[Tensor],
-    coefficients: Sequence[float],
-    latents: Tensor,
-    before: Tensor | None,
-    kind: int,
-    numbers: Sequence[float],
-    share: float,
-    rescale: Sequence[float] | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+@torch.library.custom_op(
+    "weft::combine_and_step", mutates_args=(), schema=f"({SCHEMA}) -> (Tensor, Tensor, Tensor)"
+)
+def combine_and_step(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     """New latents (s, c, h, w), clean latents (empty where no later step reads them), faults (s, blocks).
 
     Args:
-        predictions: N of (s, c, h, w).
-        coefficients: of all; the last is not read, being what the others lack to 1.
-        latents: (s, c, h, w).
-        before: clean latents of the step before, or None.
-        kind: place in `update.KINDS`.
-        numbers: of `Update`.
-        share: of the rescale; 0 without.
-        rescale: its coefficients, likewise; None without.
+        arguments: of `Call`.
     """
-    update = Update.of(kind, numbers)
-    way = None if rescale is None else Rescale(share, tuple(rescale[:-1]))
-    moved, clean = reference(predictions, coefficients[:-1], latents, update, before, way)
+    call = Call(*arguments)
+    moved, clean = reference(*call.unpacked)
     faults = (~torch.isfinite(moved)).sum(dim=(1, 2, 3), dtype=torch.int32)
-    shape = launch.faults(latents, rescale is not None)
+    shape = launch.faults(call)
     spread = torch.nn.functional.pad(faults[:, None], (0, shape[1] - 1))
-    return moved, clean if update.kind == "dpmpp_2m" else moved.new_empty(0), spread
+    return moved, clean if call.update.kind == "dpmpp_2m" else moved.new_empty(0), spread
 
 
 @combine_and_step.register_kernel("cuda")
-def _(
-    predictions: Sequence[Tensor],
-    coefficients: Sequence[float],
-    latents: Tensor,
-    before: Tensor | None,
-    kind: int,
-    numbers: Sequence[float],
-    share: float,
-    rescale: Sequence[float] | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    update = Update.of(kind, numbers)
-    out, clean, found = _empty(predictions, latents, update, rescale)
-    kept = clean if update.kind == "dpmpp_2m" else None
-    launch.step(predictions, coefficients, latents, before, update, share, rescale, out, kept, found)
+def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    call = Call(*arguments)
+    out, clean, found = _empty(call)
+    launch.step(call, out, clean if call.update.kind == "dpmpp_2m" else None, found)
     return out, clean, found
 
 
 @combine_and_step.register_fake
-def _(
-    predictions: Sequence[Tensor],
-    coefficients: Sequence[float],
-    latents: Tensor,
-    before: Tensor | None,
-    kind: int,
-    numbers: Sequence[float],
-    share: float,
-    rescale: Sequence[float] | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _empty(predictions, latents, Update.of(kind, numbers), rescale)
+def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _empty(Call(*arguments))
 
 
-def _empty(
-    predictions: Sequence[Tensor], latents: Tensor, update: Update, rescale: Sequence[float] | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = torch.float64 if predictions[-1].dtype == torch.float64 else torch.float32
+def _empty(call: Call) -> tuple[Tensor, Tensor, Tensor]:
+    latents = call.latents
+    dtype = torch.float64 if call.predictions[-1].dtype == torch.float64 else torch.float32
     out = latents.new_empty(latents.shape, dtype=dtype)
-    clean = latents.new_empty(latents.shape if update.kind == "dpmpp_2m" else (0,), dtype=dtype)
-    return out, clean, latents.new_empty(launch.faults(latents, rescale is not None), dtype=torch.int32)
+    clean = latents.new_empty(latents.shape if call.update.kind == "dpmpp_2m" else (0,), dtype=dtype)
+    return out, clean, latents.new_empty(launch.faults(call), dtype=torch.int32)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    predictions, coefficients, latents, before, kind, numbers, _, rescale = inputs
+    call = Call(*inputs)
     ctx.set_materialize_grads(False)
-    ctx.types = [one.dtype for one in predictions], latents.dtype, None if before is None else before.dtype
-    ctx.coefficients, ctx.update = list(coefficients), Update.of(kind, numbers)
-    ctx.rescaled = rescale is not None
+    ctx.types = (
+        [one.dtype for one in call.predictions],
+        call.latents.dtype,
+        None if call.before is None else call.before.dtype,
+    )
+    ctx.coefficients, ctx.update, ctx.rescaled = (
+        list(call.coefficients),
+        call.update,
+        call.rescale is not None,
+    )
     ctx.mark_non_differentiable(output[2])
 
 

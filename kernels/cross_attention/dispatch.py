@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import KernelError
+from .call import Call
 from .composed import composed
 from .inputs import Regions, Segments, check, check_finite, span
 from .launch import LARGEST_GROUPS, LARGEST_HEAD
@@ -61,25 +62,13 @@ def cross_attention(
         implementation = "fused" if uses_kernel(query, segments, regions, groups, every_token) else "composed"
     if implementation == "composed":
         return composed(query, segments, regions, groups, rows, every_token)
-    first, last = span(rows, len(query))
     if every_token:
+        first, last = span(rows, len(query))
         tokens = segments.lengths[0]
         groups = torch.eye(tokens, dtype=query.dtype, device=query.device).expand(last - first, -1, -1)
     if implementation == "reference":
         return reference(query, segments, regions, groups, rows)
-    space, members = (None, None) if regions is None else (regions.space, regions.tokens)
-    out, maps = fused(
-        query,
-        segments.key,
-        segments.value,
-        segments.lengths,
-        segments.weights,
-        space,
-        members,
-        groups,
-        first,
-        last,
-    )
+    out, maps = fused(*Call.of(query, segments, regions, groups, rows).arguments)
     return out, None if groups is None else maps
 
 

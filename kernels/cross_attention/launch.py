@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .call import Call
 
 LARGEST_HEAD = 256
 LARGEST_GROUPS = 128
@@ -72,39 +73,6 @@ class Constants:
         return max(16, _power(self.groups))
 
 
-@dataclass(frozen=True)
-class Call:
-    """The tensors of one call, as the custom operators receive them.
-
-    Args:
-        query, key, value, lengths, weights, space, members, groups, first, last: see `op.cross_attention`.
-    """
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    lengths: Sequence[int]
-    weights: Tensor | None
-    space: Tensor | None
-    members: Tensor | None
-    groups: Tensor | None
-    first: int
-    last: int
-
-    @property
-    def constants(self) -> Constants:
-        return Constants(
-            head=self.query.shape[-1],
-            lengths=tuple(self.lengths),
-            regions=0 if self.space is None else self.space.shape[1],
-            region_tokens=0 if self.members is None else self.members.shape[2],
-            groups=0 if self.groups is None else self.groups.shape[1],
-            group_tokens=0 if self.groups is None else self.groups.shape[2],
-            weighted=self.weights is not None,
-            exact=self.query.dtype == torch.float32,
-        )
-
-
 def forward(call: Call, out: Tensor, maps: Tensor) -> None:
     """Write output and maps."""
     from .triton_kernels import forward_kernel
@@ -120,8 +88,7 @@ def backward(call: Call, given: Tensor | None, given_maps: Tensor | None, out: T
     query, key, value = _rows(call.query), _rows(call.key), _rows(call.value)
     given = torch.zeros_like(out) if given is None else given.contiguous()
     if given_maps is None and call.groups is not None:
-        _, n, h, _ = query.shape
-        given_maps = query.new_zeros(call.last - call.first, h, n, call.groups.shape[1])
+        given_maps = call.empty_maps().zero_()
     maps = query if given_maps is None else given_maps.contiguous()
     tensors = (query, key, value, given, maps, out)
     _start(backward_kernel, call, query, tensors, None, (query, key, value))
@@ -136,7 +103,7 @@ def _start(
     strided: tuple[Tensor, ...],
 ) -> None:
     rows, positions, heads, width = query.shape
-    constants = call.constants
+    constants = _constants(call)
     arguments = constants.arguments
     # an argument that is not read still needs a pointer
     optional = [
@@ -162,6 +129,19 @@ def _start(
         **arguments,
         num_warps=constants.warps,
         num_stages=1,
+    )
+
+
+def _constants(call: Call) -> Constants:
+    return Constants(
+        head=call.query.shape[-1],
+        lengths=tuple(call.lengths),
+        regions=0 if call.space is None else call.space.shape[1],
+        region_tokens=0 if call.members is None else call.members.shape[2],
+        groups=0 if call.groups is None else call.groups.shape[1],
+        group_tokens=0 if call.groups is None else call.groups.shape[2],
+        weighted=call.weights is not None,
+        exact=call.query.dtype == torch.float32,
     )
 
 

@@ -17,7 +17,9 @@ from attention_cases import Case
 from weft.kernels.combine import Rescale, Update
 from weft.kernels.combine import launch as combining
 from weft.kernels.combine import reference as expectation
+from weft.kernels.combine.call import Call as Combined
 from weft.kernels.cross_attention import launch, reference
+from weft.kernels.cross_attention.call import Call
 
 # a position and a token past the edge of a tile, several tiles, every head size of SD1.5 and the small models' own
 PARITY = {
@@ -52,12 +54,9 @@ def combine(errors: dict[str, float]) -> None:
         for rescale in (None, Rescale(0.7, (1.0, 0.0))):
             expected, clean = expectation(predictions, (7.5, -2.0), latents, update, before, rescale)
             out, kept = torch.full_like(latents, float("nan")), torch.full_like(latents, float("nan"))
-            found = torch.full(combining.faults(latents, rescale is not None), -1, dtype=torch.int32)
-            combining.step(
-                predictions, (7.5, -2.0, -4.5), latents, before if update.second_order else None, update,
-                0.0 if rescale is None else rescale.share, None if rescale is None else (1.0, 0.0, 0.0),
-                out, kept, found,
-            )  # fmt: skip
+            call = Combined.of(predictions, (7.5, -2.0), latents, update, before, rescale)
+            found = torch.full(combining.faults(call), -1, dtype=torch.int32)
+            combining.step(call, out, kept, found)
             title = f"{name}{'' if rescale is None else ' with a rescale'}"
             errors[f"{title}: latents"] = distance(out.nan_to_num(posinf=0), expected.nan_to_num(posinf=0))
             errors[f"{title}: clean"] = distance(kept.nan_to_num(posinf=0), clean.nan_to_num(posinf=0))
@@ -71,12 +70,7 @@ def main(names: list[str]) -> None:
         given = PARITY[name].make()
         query, segments = given.pop("query"), given.pop("segments")
         regions, groups, rows = given.get("regions"), given.get("groups"), given.get("rows", slice(None))
-        first, last, _ = rows.indices(len(query))
-        call = launch.Call(
-            query, segments.key, segments.value, segments.lengths, segments.weights,
-            None if regions is None else regions.space, None if regions is None else regions.tokens,
-            groups, first, last,
-        )  # fmt: skip
+        call = Call.of(query, segments, regions, groups, rows)
         moved = query.clone().requires_grad_(True)
         expected, expected_maps = reference(moved, segments, regions, groups, rows)
         out = torch.full_like(query, float("nan"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import diffusers
@@ -13,6 +14,7 @@ from weft.core.branches import Branch
 from weft.core.guidance import Step
 from weft.core.updates import updates
 from weft.kernels.combine import Rescale, Update, combine_and_step, reference
+from weft.kernels.combine.call import Call
 from weft.kernels.errors import KernelError
 
 SD1 = {
@@ -109,15 +111,16 @@ def test_gradients(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", UPDATES)
 def test_the_operator_is_registered_properly(kind: str) -> None:
-    update = UPDATES[kind]
-    number = {"ddim": 0, "euler": 1, "dpmpp_2m": 2}[update.kind]
     tensors = [normal(1, 2, 3, 2, seed=i).requires_grad_(True) for i in range(2)]
     latents = normal(1, 2, 3, 2, seed=7).requires_grad_(True)
-    before = normal(1, 2, 3, 2, seed=8) if update.second_order else None
-    torch.library.opcheck(
-        torch.ops.weft.combine_and_step.default,
-        (tensors, [7.5, -6.5], latents, before, number, update.numbers, 0.0, None),
-    )
+    call = Call.of(tensors, [7.5], latents, UPDATES[kind], normal(1, 2, 3, 2, seed=8), None)
+    torch.library.opcheck(torch.ops.weft.combine_and_step.default, call.arguments)
+
+
+def test_the_schema_names_a_calls_fields_in_their_order() -> None:
+    """The operator's arguments are packed by position."""
+    found = [one.name for one in torch.ops.weft.combine_and_step.default._schema.arguments]
+    assert found == [one.name for one in dataclasses.fields(Call)]
 
 
 def test_compiles_to_one_graph() -> None:

@@ -13,6 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from weft.kernels.cross_attention import Regions, Segment, Segments, cross_attention, uses_kernel
+from weft.kernels.cross_attention.call import Call
 from weft.kernels.errors import KernelError
 
 _spec = importlib.util.spec_from_file_location(
@@ -130,16 +131,19 @@ def test_the_operator_refuses_a_gradient_that_it_does_not_have() -> None:
 def test_the_operator_is_registered_properly(name: str) -> None:
     """Schema, fake tensors, autograd and ahead-of-time tracing, as PyTorch checks custom operators."""
     given = CASES[name].make()
-    query, segments, regions = given["query"], given["segments"], given.get("regions")
-    rows = given.get("rows", slice(None)).indices(len(query))
-    torch.library.opcheck(
-        torch.ops.weft.cross_attention.default,
-        (
-            query.requires_grad_(True), segments.key, segments.value, list(segments.lengths), segments.weights,
-            None if regions is None else regions.space, None if regions is None else regions.tokens,
-            given.get("groups"), rows[0], rows[1],
-        ),
-    )  # fmt: skip
+    given["query"].requires_grad_(True)
+    call = Call.of(**{"regions": None, "groups": None, "rows": slice(None), **given})
+    torch.library.opcheck(torch.ops.weft.cross_attention.default, call.arguments)
+
+
+def test_the_schema_names_a_calls_fields_in_their_order() -> None:
+    """Both operators' arguments are packed by position."""
+    wanted = [one.name for one in dataclasses.fields(Call)]
+    operators = torch.ops.weft
+    forward = [one.name for one in operators.cross_attention.default._schema.arguments]
+    backward = [one.name for one in operators.cross_attention_backward.default._schema.arguments]
+    assert forward == wanted
+    assert backward == ["given", "given_maps", *wanted]
 
 
 @pytest.mark.parametrize("implementation", ["auto", "fused"])
