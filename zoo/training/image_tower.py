@@ -1,6 +1,7 @@
 """The image tower of the tiny CLIP, trained on against its frozen text tower until it sees what words cannot say.
 
-Contrast between portraits alone taught it palettes: a probe read 31 % of their nouns from the pooled features.
+Contrast between portraits alone had taught it palettes: a linear probe read the noun of a third of held-out portraits
+from its pooled features (benchmarks/results/image_tower.md, "before").
 A reference picture must tell a conditioner all of a subject, so the features are asked for every part of its look.
 """
 
@@ -78,7 +79,7 @@ class ImageTowerTask(Task):
         scenes, looks = features[: len(batch.index)], features[len(batch.index) :]
         contrast = self.contrast(F.normalize(scenes, dim=-1), texts, self.clip.logit_scale.exp())
         read = F.layer_norm(looks, looks.shape[-1:])
-        classes, colors = _looks([TRAIN_SUBJECTS[i] for i in chosen])
+        classes, colors = looks_of([TRAIN_SUBJECTS[i] for i in chosen])
         classes, colors = (
             classes.repeat_interleave(2, 0).to(device),
             colors.repeat_interleave(2, 0).to(device),
@@ -99,7 +100,7 @@ class ImageTowerTask(Task):
         return {"loss": loss, "contrast": contrast, "colors": hues, "subjects": alike, **right}
 
 
-def _looks(numbers: list[int]) -> tuple[Int[Tensor, "n 3"], Float[Tensor, "n 12"]]:
+def looks_of(numbers: list[int]) -> tuple[Int[Tensor, "n 3"], Float[Tensor, "n 12"]]:
     """Noun, emblem and trim of subjects by their places in the world's lists, and their colours in [0, 1]."""
     looks = [subject(number) for number in numbers]
     classes = [[KINDS.index(x.noun), EMBLEMS.index(x.emblem), TRIMS.index(x.trim)] for x in looks]
