@@ -14,6 +14,7 @@ Intervals are bootstraps over cases, as the images of one case are alike.
 
     python benchmarks/conditioners.py                        # all rows, hours on 2 cores; a killed run goes on
     python benchmarks/conditioners.py --rows pseudo_word --cases 20     # a quick look, to the console alone
+    python benchmarks/conditioners.py --weights DIR ...      # weights of DIR/NAME.safetensors, not the model's own
     python benchmarks/conditioners.py --part 0/2             # one of two processes that share the work; then without it
 """
 
@@ -25,7 +26,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +41,7 @@ from torch.nn import functional as F
 
 import weft
 from weft import zoo
+from weft.core.registry import registry
 from weft.zoo import judge, world
 from weft.zoo.judge.evaluate import digests, machine
 from weft.zoo.judge.model import Seen, overlap
@@ -64,11 +66,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Case:
-    """A scene and what should be seen: each thing's noun, colour, box and individual, and the background."""
+    """A scene and what should be seen: the background; each thing's noun, colour, individual; its box if it is ``placed``."""
 
     scene: weft.Scene
     things: tuple[world.Thing, ...]
     background: str
+    placed: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def alone(pictures: int) -> Callable[[int], Case]:
         prompt = world.describe(asked, [(noun, None, None, None, subject)])
         scene = weft.Scene(prompt, subjects=(weft.Subject(noun, images=images),))
         thing = world.Thing(noun, None, None, (0.0, 0.0, 1.0, 1.0), subject)
-        return Case(scene, (thing,), asked)
+        return Case(scene, (thing,), asked, placed=False)
 
     return case
 
@@ -111,7 +114,7 @@ def layouts(number: int) -> Case:
 
 
 def rare(number: int) -> Case:
-    """Two things of one noun in two colours: about one training picture in twelve with two things has such a pair."""
+    """Two things of one noun in two colours, which few training pictures show."""
     rng = _rng(2, number)
     noun = world.NOUNS[rng.integers(len(world.NOUNS))]
     colors = [tuple(world.COLORS)[i] for i in rng.permutation(len(world.COLORS))[:2]]
@@ -203,7 +206,7 @@ def score(case: Case, image: torch.Tensor, reading: judge.Reading) -> dict[str, 
     subjects = [thing for thing in case.things if thing.subject is not None]
     boxes = [_best(thing, reading.objects) for thing in case.things]
     found["iou"] = [round(value, 4) for value, _ in boxes]
-    if subjects and subjects[0].box == (0.0, 0.0, 1.0, 1.0):
+    if subjects and not case.placed:
         whose = next((s for s in reading.objects if s.noun == subjects[0].noun), None)
         found["identity"] = whose is not None and recognised(image, whose, int(subjects[0].subject or 0))
     elif subjects:
@@ -287,8 +290,16 @@ class Kept:
             file.write(json.dumps({"row": row, "with": present, "number": number, "images": images}) + "\n")
 
 
+def made(name: str, weights: Path) -> weft.Conditioner:
+    """A conditioner with the weights in a folder."""
+    plugin = registry().plugin(name, "conditioner")(weights=weights / f"{name}.safetensors")
+    assert isinstance(plugin, weft.Conditioner)
+    return plugin
+
+
 def measure(
     pipe: weft.Pipeline,
+    weights: Path,
     rows: Sequence[str],
     count: int,
     settings: Settings,
@@ -306,7 +317,7 @@ def measure(
         first = 90_000 + numbers[0] // CHUNK * settings.seeds
         result = pipe.generate(
             [case.scene for case in cases],
-            conditioners=ROWS[row].conditioners if present else (),
+            conditioners=[made(name, weights) for name in ROWS[row].conditioners] if present else (),
             guidance=[weft.ClassifierFree(settings.scale)],
             steps=settings.steps,
             scheduler=settings.scheduler,
@@ -396,6 +407,9 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=200, help="cases a row; fewer than 200 write no results")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW")
     parser.add_argument("--model", default="tiny", help="a name in the zoo, or a folder in diffusers layout")
+    parser.add_argument(
+        "--weights", type=Path, help="a folder of the conditioners' weights; MODEL/weft by default"
+    )
     parser.add_argument("--kept", type=Path, default=ROOT / "runs/conditioners-kept")
     parser.add_argument("--part", default="0/1", help="which of how many processes this is")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -404,14 +418,15 @@ def main() -> None:
     settings = Settings()
     folder = Path(zoo.__path__[0]) / arguments.model
     folder = folder if folder.is_dir() else Path(arguments.model)
+    weights = arguments.weights or folder / "weft"
     pipe = weft.load(str(folder))
     arguments.kept.mkdir(parents=True, exist_ok=True)
     results = {}
     number, parts = map(int, arguments.part.split("/"))
     for row in arguments.rows:
-        kept = Kept(arguments.kept / f"{key(settings, folder, row)}.jsonl")
+        kept = Kept(arguments.kept / f"{key(settings, folder, weights, row)}.jsonl")
         kept.read()
-        measure(pipe, [row], arguments.cases, settings, kept, (number, parts))
+        measure(pipe, weights, [row], arguments.cases, settings, kept, (number, parts))
         if parts == 1:
             results[row] = [summary(row, present, arguments.cases, kept) for present in (False, True)]
     if parts > 1:
@@ -426,7 +441,7 @@ def main() -> None:
         "command": command,
         "settings": asdict(settings),
         "machine": where,
-        "weights": digests(folder),
+        "weights": used(folder, weights, ROWS),
         "rows": results,
     }
     (ROOT / "benchmarks/results/conditioners.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -440,11 +455,18 @@ def main() -> None:
     )
 
 
-def key(settings: Settings, folder: Path, row: str) -> str:
+def used(folder: Path, weights: Path, rows: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the weights that take part: the model's own, the conditioners' of some rows, and the judge's."""
+    names = {f"{name}.safetensors" for row in rows for name in ROWS[row].conditioners}
+    model = {name: value for name, value in digests(folder).items() if not name.startswith("weft/")}
+    trained = {f"weft/{name}": value for name, value in digests(weights).items() if name in names}
+    seen = {f"judge/{name}": value for name, value in digests(Path(judge.__path__[0])).items()}
+    return model | trained | seen
+
+
+def key(settings: Settings, folder: Path, weights: Path, row: str) -> str:
     """A digest of all that a row's scores depend on."""
-    used = tuple(f"weft/{name}.safetensors" for name in ROWS[row].conditioners)
-    weights = {n: v for n, v in digests(folder).items() if not n.startswith("weft/") or n in used}
-    text = json.dumps([asdict(settings), weights, digests(Path(judge.__path__[0])), CHUNK, row])
+    text = json.dumps([asdict(settings), used(folder, weights, [row]), CHUNK, row])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import weft
 from weft.core.registry import Registry
+from weft.core.runfile import read_run_file
 from weft.core.testing import CHECKS, Case
 from weft.testing import random_pipeline
 
@@ -17,6 +18,34 @@ ROOT = Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "docs" / "writing-a-plugin.md").read_text()
 BLOCKS = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", GUIDE, re.DOTALL))
 MARKDOWN = [path for path in ROOT.rglob("*.md") if not {".venv", "runs"} & set(path.relative_to(ROOT).parts)]
+
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_readmes_python_draws(monkeypatch, tmp_path) -> None:
+    """As it stands there, but for the number of steps."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert "steps=50" in code
+    monkeypatch.chdir(ROOT)
+    code = code.replace("steps=50", "steps=2").replace('"out/"', repr(str(tmp_path)))
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert [sample.seed for sample in names["result"].samples] == [0, 1, 2, 3]
+    assert len(list(tmp_path.glob("*.png"))) == 4
+
+
+def test_the_readmes_run_file_is_right(tmp_path) -> None:
+    """Paths in it are relative to its folder, which is the checkout for who follows the page."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    for folder in ("examples", "zoo"):
+        (tmp_path / folder).symlink_to(ROOT / folder, target_is_directory=True)
+    (tmp_path / "run.yaml").write_text(text)
+    runs = read_run_file(tmp_path / "run.yaml")
+    assert [run.seeds for run in runs] == [(0, 1, 2, 3)] * 5
+    alphas = [0, 0.25, 0.5, 0.75, 1]
+    assert [run.sweep for run in runs] == [{"guidance.0.alpha": alpha} for alpha in alphas]
+    assert [run.guidance[0] for run in runs] == [weft.Fusing(alpha=alpha) for alpha in alphas]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -234,16 +235,18 @@ class Examples:
     def __len__(self) -> int:
         return len(self._files["latents"])
 
-    def batch(self, rng: torch.Generator, n: int, shown: bool = False) -> Batch:
+    def batch(self, rng: torch.Generator, n: int, shown: Bool[Tensor, " n"] | None = None) -> Batch:
         """``n`` pictures drawn with replacement, each with one of its captions.
 
         Args:
             rng: on the CPU.
             n: how many.
-            shown: only pictures of which some subject has a reference.
+            shown: which of them are pictures of which some subject has a reference; the others are any.
         """
-        index = self._index(shown)
-        i = index[torch.randint(len(index), (n,), generator=rng).numpy()]
+        i = torch.randint(len(self), (n,), generator=rng).numpy()
+        if shown is not None and shown.any():
+            among = torch.randint(len(self._shown), (n,), generator=rng).numpy()
+            i = np.where(shown.numpy(), self._shown[among], i)
         files = self._files
         k = torch.randint(files["ids"].shape[1], (n,), generator=rng).numpy()
         references = torch.from_numpy(files["references"][i].astype(np.int64))
@@ -266,12 +269,9 @@ class Examples:
             referenced=references >= 0,
         )
 
-    def _index(self, shown: bool) -> np.ndarray[Any, Any]:
-        if not shown:
-            return np.arange(len(self))
-        if not hasattr(self, "_shown"):
-            self._shown = np.flatnonzero((self._files["references"] >= 0).any((1, 2)))
-        return self._shown
+    @cached_property
+    def _shown(self) -> np.ndarray[Any, Any]:
+        return np.flatnonzero((self._files["references"] >= 0).any((1, 2)))
 
     def _features(self, field: str, numbers: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
         if field not in self._files:
