@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import weft
 from weft.core.registry import registry
 from weft.zoo.training.conditioners.__main__ import main, pipeline, prepare, read, task
+from weft.zoo.training.conditioners.parts import PARTS, Widths
 from weft.zoo.training.conditioners.recipe import ConditionersRecipe
 from weft.zoo.training.conditioners.records import FolderSource, WorldSource
 from weft.zoo.training.loop import Trainer
@@ -79,7 +80,7 @@ def test_a_batch_says_what_the_pictures_show(run: Path) -> None:
 @pytest.mark.parametrize("name", SIZES)
 def test_every_parameter_learns(run: Path, name: str) -> None:
     trained = task(recipe(conditioners={name: SIZES[name]}, absent=0.3, drop_caption=0.0), run)
-    # closed gates and zero-initialised halves hide the gradient of the other half, so open them first
+    # zero-initialised halves hide the gradient of the other half, so move them first
     with torch.no_grad():
         for parameter in trained.model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
@@ -90,18 +91,45 @@ def test_every_parameter_learns(run: Path, name: str) -> None:
     assert all(p.grad is None for p in trained.pipe.unet.parameters())
 
 
+@pytest.mark.parametrize("name", ["grounding", "subject_adapter"])
+def test_attention_to_tokens_can_be_asked_for(run: Path, name: str) -> None:
+    """One step along the gradient of the tokens' loss lowers it; without the option it is not there."""
+    options = {"conditioners": {name: SIZES[name]}, "absent": 0.0}
+
+    def losses(trained: ConditionersTask) -> dict[str, torch.Tensor]:
+        return trained.losses(0, torch.Generator().manual_seed(0), torch.device("cpu"))
+
+    assert "tokens" not in losses(task(recipe(**options), run))
+    trained = task(recipe(token_attention=1.0, **options), run)
+    before = losses(trained)
+    before["tokens"].backward()
+    with torch.no_grad():
+        for parameter in trained.model.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+    assert losses(trained)["tokens"] < before["tokens"]
+    torch.testing.assert_close(before["loss"], before["min_snr"] + before["tokens"])
+
+
+def test_conditioners_that_read_references_learn_from_pictures_that_have_some(run: Path) -> None:
+    trained = task(recipe(), run)
+    shown = torch.tensor([True, False] * 32)
+    batch = trained.examples.batch(torch.Generator().manual_seed(0), 64, shown)
+    found = batch.referenced.any(-1).any(-1)
+    assert found[shown].all()
+    assert not found[~shown].all()
+
+
 def test_untrained_conditioners_change_nothing(run: Path) -> None:
     sizes = {name: SIZES[name] for name in ("grounding", "mask_location", "subject_adapter")}
     trained = task(recipe(conditioners=sizes), run)
     batch = trained.examples.batch(torch.Generator().manual_seed(0), 2)
     every, none = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
     latents, t = torch.randn(2, 4, 16, 16), torch.tensor([500, 20])
-    predicted = [
-        trained.walk(
-            latents, t, trained.conditions(batch, dict.fromkeys(sizes, rows), dict.fromkeys(sizes, none))
-        )
-        for rows in (every, none)
+    pieces = [
+        trained.pieces(batch, dict.fromkeys(sizes, rows), dict.fromkeys(sizes, none)) for rows in (every, none)
     ]
+    predicted = [trained.walk(latents, t, trained.conditions(batch, made)) for made in pieces]
     assert predicted[0] is not None
     assert predicted[1] is not None
     torch.testing.assert_close(predicted[0], predicted[1], rtol=0, atol=0)
@@ -124,7 +152,9 @@ def test_a_stopped_run_goes_on_and_its_export_is_read_by_the_plugins(run: Path, 
     for name, value in whole.ema.items():
         torch.testing.assert_close(second.ema[name], value, rtol=0, atol=0, msg=name)
 
-    main(["train", str(file), "--out", str(run), "--steps", "1"])
+    main(
+        ["train", str(file), "--out", str(run), "--steps", "3"]
+    )  # enough for every conditioner to have a turn
     assert list(run.glob("preview-*.png"))
     main(["export", str(file), "--out", str(run), "--folder", str(tmp_path / "weft")])
     pipe = weft.load("tiny")
@@ -133,11 +163,17 @@ def test_a_stopped_run_goes_on_and_its_export_is_read_by_the_plugins(run: Path, 
     scene = weft.Scene(
         f"a {noun} on grass", subjects=[weft.Subject(noun, images=[image], box=(0.2, 0.2, 0.8, 0.8))]
     )
+    plain = pipe.generate(scene, steps=1, attention=False).latents
+    trained = Trainer(task(recipe(), run), recipe().loop, run)
+    trained.resume()
     for name in SIZES:
         weights = tmp_path / "weft" / f"{name}.safetensors"
-        assert all(tensor.dtype == torch.float16 for tensor in load_file(weights).values())
+        for key, tensor in load_file(weights).items():
+            assert torch.equal(tensor, trained.ema[f"{name}.{key}"].half()), (name, key)
         plugin = registry().plugin(name, "conditioner")(weights=weights)
-        assert pipe.generate(scene, conditioners=[plugin], steps=1, attention=False).images
+        drawn = pipe.generate(scene, conditioners=[plugin], steps=1, attention=False).latents
+        assert bool(torch.isfinite(drawn).all())
+        assert not torch.equal(drawn, plain), name
 
 
 def test_a_folder_of_pictures_is_data_too(tmp_path: Path) -> None:
@@ -188,8 +224,14 @@ def test_a_recipe_names_one_kind_of_data(tmp_path: Path) -> None:
     sorted(Path("zoo/training/recipes").glob("*conditioners*.yaml"))
     + sorted(Path("zoo/training/recipes").glob("sd15_*.yaml")),
 )
-def test_the_recipes_in_the_repository_are_read(path: Path) -> None:
-    assert read(path, None).conditioners
+def test_the_recipes_in_the_repository_make_networks_that_learn(path: Path) -> None:
+    host = pipeline(recipe()).host((64, 64))
+    found = read(path, None)
+    assert (found.world is None) != (found.folder is None)
+    for name, options in found.conditioners.items():
+        networks = PARTS[name](host, Widths(image=128, patch=128), options).networks
+        deltas = [key for key in networks.state_dict() if key.endswith("lora_A")]
+        assert bool(deltas) == ("paths" in options), name  # a pattern that finds no layer would train nothing
 
 
 def test_the_world_is_the_same_every_time() -> None:
