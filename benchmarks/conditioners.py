@@ -66,7 +66,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Case:
-    """A scene and what should be seen: the background; each thing's noun, colour, individual; its box if it is ``placed``."""
+    """A scene and what should be seen: background; each thing's noun, colour, individual; its box if ``placed``."""
 
     scene: weft.Scene
     things: tuple[world.Thing, ...]
