@@ -65,7 +65,11 @@ class Group(Generic[E]):
 
     def add(self, batch: Tensor, part: Tensor) -> Tensor:
         """The batch with ``strength * part`` added to the group's rows."""
-        return self.put(batch, self.of(batch) + self.column(part) * part)
+        return self.plus(batch, self.column(part) * part)
+
+    def plus(self, batch: Tensor, part: Tensor) -> Tensor:
+        """The batch with ``part`` added to the group's rows."""
+        return batch + part if self.rows is None else batch.index_add(0, self.rows, part.to(batch))
 
 
 @dataclass(frozen=True)

@@ -30,23 +30,24 @@ def installed(model: nn.Module, deltas: Sequence[Group[WeightDelta]]) -> Iterato
 
 def _adder(group: Group[WeightDelta]) -> Any:
     def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return group.add(output, _output(layer, group.entry, group.of(inputs[0])))
+        return group.plus(output, _output(layer, group, group.of(inputs[0])))
 
     return add
 
 
-def _output(layer: nn.Module, delta: WeightDelta, hidden: Tensor) -> Tensor:
+def _output(layer: nn.Module, group: Group[WeightDelta], hidden: Tensor) -> Tensor:
+    """What a delta adds to a layer's output; the strength is applied where there are the fewest channels."""
+    delta, linear = group.entry, isinstance(layer, nn.Linear)
     up, down = delta.up.to(hidden), None if delta.down is None else delta.down.to(hidden)
-    if isinstance(layer, nn.Linear):
-        return F.linear(hidden, up) if down is None else F.linear(F.linear(hidden, down), up)
-    assert isinstance(layer, nn.Conv2d)
-    place: Any = {
-        "stride": layer.stride,
-        "padding": layer.padding,
-        "dilation": layer.dilation,
-        "groups": layer.groups,
-    }
-    return F.conv2d(hidden, up, **place) if down is None else F.conv2d(F.conv2d(hidden, down, **place), up)
+    place: Any = {}
+    if isinstance(layer, nn.Conv2d):
+        place = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
+    first = up if down is None else down
+    narrow = F.linear(hidden, first) if linear else F.conv2d(hidden, first, **place)
+    narrow = group.column(narrow) * narrow
+    if down is None:
+        return narrow
+    return F.linear(narrow, up) if linear else F.conv2d(narrow, up)
 
 
 def _layer(model: nn.Module, delta: WeightDelta) -> nn.Module:

@@ -89,12 +89,17 @@ class TextRegion(Entry):
 class BlockModule(Protocol):
     """A residual module between self- and cross-attention of one transformer block.
 
-    It is called with the hidden states, the stacked states of its rows, and a strength a row, which must scale the
-    whole residual, and returns the new hidden states.
+    It is called with the hidden states, the stacked states of its rows, a strength a row, which must scale the whole
+    residual, and the feature map's (height, width), by which the n positions lie row by row; it returns the new hidden
+    states.
     """
 
     def __call__(
-        self, hidden: Float[Tensor, "r n c"], state: Float[Tensor, "r ..."], strength: Float[Tensor, " r"]
+        self,
+        hidden: Float[Tensor, "r n c"],
+        state: Float[Tensor, "r ..."],
+        strength: Float[Tensor, " r"],
+        grid: tuple[int, int],
     ) -> Float[Tensor, "r n c"]: ...
 
 

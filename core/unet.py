@@ -231,7 +231,7 @@ def _transformer(
             hidden = repeated(hidden, len(conditions.context) // len(hidden))
         for insert in inserts:
             part = insert.entry.modules[site.path](
-                insert.of(hidden), insert.state.to(hidden), insert.strength.to(hidden)
+                insert.of(hidden), insert.state.to(hidden), insert.strength.to(hidden), grid
             )
             hidden = insert.put(hidden, part)
         attended, found = cross_attention(block.attn2, block.norm2(hidden), site, conditions, run.look)

@@ -1,4 +1,4 @@
-"""Losses for training that ask the cross-attention of a subject's words to lie where the subject is.
+"""Losses for training that ask attention to lie where the subject is: that of its words, or that to its tokens.
 
 Subject-Diffusion, arXiv 2307.11410, section 3.3; the released code takes the form of FastComposer, arXiv 2305.10431,
 equation 6, with a weight of 0.01.
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..core.conditions import resize
 from ..core.maps import Site
+from .gated_attention import centres
 
 Maps = Mapping[Site, Float[Tensor, "b n t"]]
 """Cross-attention probabilities of some layers, averaged over heads."""
@@ -45,6 +46,39 @@ def balanced_loss(
         return _weighted_mean(seen, 1 - inside) - _weighted_mean(seen, inside)
 
     return _mean(maps, words, masks, difference)
+
+
+def token_loss(
+    looked_at: Float[Tensor, "b n m"],
+    boxes: Float[Tensor, "b m 4"],
+    placed: Bool[Tensor, "b m"],
+    grid: tuple[int, int],
+) -> Float[Tensor, " b"]:
+    """How unlikely the positions within boxes look at those boxes' tokens, and the others at tokens without one.
+
+    Gated self-attention finds out by itself which token a position should look at, but only late: GLIGEN (arXiv
+    2301.07093, section 4.1) was trained for hundreds of thousands of steps. This asks for it outright.
+
+    Args:
+        looked_at: logarithms of probabilities, see `GatedSelfAttention.looked_at`.
+        boxes: of the tokens: (left, top, right, bottom) in fractions.
+        placed: which tokens have a box; the others stand for nothing, or for something anywhere.
+        grid: the feature map's height and width.
+
+    Returns:
+        Mean negative logarithm, positions inside and outside weighing the same; 0 where there are none.
+    """
+    left, top = centres(grid).to(boxes).unbind(-1)
+    sides = [side[:, None] for side in boxes.unbind(-1)]  # b 1 m
+    left, top = left[:, None], top[:, None]
+    inside = (left >= sides[0]) & (top >= sides[1]) & (left <= sides[2]) & (top <= sides[3])
+    inside &= placed[:, None]
+    covered = inside.any(-1)
+    wanted = torch.where(covered[..., None], inside, ~placed[:, None])
+    found = wanted.any(-1)  # nothing to look at outside, when every token has a box
+    unlikely = -looked_at.masked_fill(~wanted, -1e4).logsumexp(-1)
+    both = [_weighted_mean(unlikely, (found & where).to(unlikely)) for where in (covered, ~covered)]
+    return torch.stack(both).mean(dim=0)
 
 
 def _mean(

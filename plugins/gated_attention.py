@@ -5,7 +5,8 @@ Li et al. 2023, arXiv 2301.07093, sections 3.1 and 3.2. Subject-Diffusion's adap
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import torch
@@ -14,6 +15,7 @@ from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..core.attention import cross_attention_paths, self_attention
 from ..core.modules import ByPath
@@ -47,14 +49,21 @@ class GatedSelfAttention(nn.Module):
     (equation 8, with the feed-forward layer of the released code). Tensors are named as in diffusers'
     `GatedSelfAttentionDense`, and at strength 1 the result is its result, bit for bit.
 
+    With ``positions``, which the paper has not, every position also says where it is, by a linear layer over the
+    Fourier features of its centre. A token says where its box is, but a small UNet hardly knows where its own features
+    are: see docs/training.md.
+
     Args:
         width: channels of the hidden states.
         token_width: channels of the tokens.
         heads: of the block's attention.
         ff_ratio: hidden width of the feed-forward layer, in widths; 4 in the paper's code.
+        positions: whether positions say where they are.
     """
 
-    def __init__(self, width: int, token_width: int, heads: int, ff_ratio: float = 4.0) -> None:
+    def __init__(
+        self, width: int, token_width: int, heads: int, ff_ratio: float = 4.0, positions: bool = False
+    ) -> None:
         super().__init__()
         self.linear = nn.Linear(token_width, width)
         self.attn = Attention(query_dim=width, heads=heads, dim_head=width // heads)
@@ -63,20 +72,61 @@ class GatedSelfAttention(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.alpha_attn = nn.Parameter(torch.zeros(()))
         self.alpha_dense = nn.Parameter(torch.zeros(()))
+        self.position = nn.Linear(2 * 2 * FREQUENCIES, width) if positions else None
+
+    @torch.no_grad()
+    def open(self) -> None:
+        """Open the gates and make both last layers zero instead: still nothing is added, but all learns at once.
+
+        Behind a closed gate an untrained attention and its gate wait for each other.
+        """
+        self.alpha_attn.fill_(1.0)
+        self.alpha_dense.fill_(1.0)
+        for last in (self.attn.to_out[0], self.ff.net[-1]):
+            last.weight.zero_()
+            last.bias.zero_()
 
     def forward(
         self,
         hidden: Float[Tensor, "r n c"],
         state: Float[Tensor, "r m d"],
         strength: Float[Tensor, " r"],
+        grid: tuple[int, int],
     ) -> Float[Tensor, "r n c"]:
         """The hidden states after the module; ``strength`` scales each row's whole residual."""
-        joined = torch.cat([hidden, self.linear(state)], dim=1)
-        seen = self_attention(self.attn, self.norm1(joined))[:, : hidden.shape[1]]
+        seen = self_attention(self.attn, self._joined(hidden, state, grid))[:, : hidden.shape[1]]
         fused = hidden + self.alpha_attn.tanh() * seen
         fused = fused + self.alpha_dense.tanh() * self.ff(self.norm2(fused))
         # lerp gives its ends exactly, so a row of strength 1 or 0 is untouched by rounding
         return torch.lerp(hidden, fused, rearrange(strength.to(fused), "r -> r 1 1"))
+
+    def looked_at(
+        self, hidden: Float[Tensor, "r n c"], state: Float[Tensor, "r m d"], grid: tuple[int, int]
+    ) -> Float[Tensor, "r n m"]:
+        """What every position looks at among the tokens alone: logarithms of probabilities, averaged over heads."""
+        joined = self._joined(hidden, state, grid)
+        positions, tokens = joined.split([hidden.shape[1], state.shape[1]], dim=1)
+        split = "r n (heads d) -> r heads n d"
+        query = rearrange(self.attn.to_q(positions), split, heads=self.attn.heads)
+        key = rearrange(self.attn.to_k(tokens), split, heads=self.attn.heads)
+        scores = query @ key.mT * self.attn.scale
+        return scores.log_softmax(dim=-1).logsumexp(dim=1) - math.log(self.attn.heads)
+
+    def _joined(self, hidden: Tensor, state: Tensor, grid: tuple[int, int]) -> Float[Tensor, "r nm c"]:
+        joined: Tensor = self.norm1(torch.cat([hidden, self.linear(state)], dim=1))
+        if self.position is None:
+            return joined
+        places = self.position(fourier_features(centres(grid).to(joined)))
+        return joined + F.pad(places, (0, 0, 0, state.shape[1]))
+
+
+def centres(grid: tuple[int, int]) -> Float[Tensor, "n 2"]:
+    """(left, top) of the centre of every position of a feature map, in fractions of the picture, row by row."""
+    height, width = grid
+    top, left = torch.meshgrid(
+        (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij"
+    )
+    return torch.stack([left, top], dim=-1).flatten(0, 1)
 
 
 class GatedAttentions(ByPath):
@@ -88,23 +138,36 @@ class GatedAttentions(ByPath):
         unet: a diffusers UNet; only its layers' names and sizes are read.
         token_width: channels of the tokens.
         ff_ratio: of every module.
+        positions: of every module.
     """
 
-    def __init__(self, unet: nn.Module, token_width: int, ff_ratio: float = 4.0) -> None:
+    def __init__(
+        self, unet: nn.Module, token_width: int, ff_ratio: float = 4.0, positions: bool = False
+    ) -> None:
         super().__init__(
             {
                 f"{path}.fuser": GatedSelfAttention(
-                    layer.to_q.in_features, token_width, layer.heads, ff_ratio
+                    layer.to_q.in_features, token_width, layer.heads, ff_ratio, positions
                 )
                 for path, layer in cross_attention_paths(unet).items()
             }
         )
+
+    def open(self) -> None:
+        """Open the gates of every module; see `GatedSelfAttention.open`."""
+        for module in self.by_path().values():
+            cast(GatedSelfAttention, module).open()
 
     def by_block(self) -> dict[str, BlockModule]:
         """The modules by transformer block path, as `BlockInsert` takes them."""
         return {
             path.removesuffix(".fuser"): cast(BlockModule, module) for path, module in self.by_path().items()
         }
+
+
+def has_positions(tensors: Iterable[str]) -> bool:
+    """Whether tensors of `GatedAttentions`, by their names, have ``positions``."""
+    return any(name.endswith(".fuser.position.weight") for name in tensors)
 
 
 def ff_ratio_of(tensors: Mapping[str, Tensor], unet: nn.Module, prefix: str = "") -> float:

@@ -13,7 +13,7 @@ from ...core.errors import UserError
 from ...core.modules import ByPath
 from ...core.ports import BlockModule
 from ...core.safe import fill
-from ..gated_attention import GatedAttentions, ff_ratio_of
+from ..gated_attention import GatedAttentions, GatedSelfAttention, ff_ratio_of, has_positions
 from .inpainting import WidenedInput
 from .keys import in_diffusers_names
 from .tokenizers import KeypointTokenizer, Known, TextImageTokenizer, TextTokenizer
@@ -31,15 +31,22 @@ class GroundingNetworks(ByPath):
         tokens: channels of a token.
         inpainting: whether ``conv_in`` is widened by the kept latents and their mask.
         ff_ratio: hidden width of the blocks' feed-forward layers, in widths of their block.
+        positions: see `GatedSelfAttention`.
 
     Attributes:
         block_modules: the block port's modules; the same object every time, by which the rows of a batch are gathered.
     """
 
     def __init__(
-        self, unet: Any, tokenizer: Tokenizer, tokens: int, inpainting: bool = False, ff_ratio: float = 4.0
+        self,
+        unet: Any,
+        tokenizer: Tokenizer,
+        tokens: int,
+        inpainting: bool = False,
+        ff_ratio: float = 4.0,
+        positions: bool = False,
     ) -> None:
-        gated = GatedAttentions(unet, tokens, ff_ratio)
+        gated = GatedAttentions(unet, tokens, ff_ratio, positions)
         parts: dict[str, nn.Module] = {"position_net": tokenizer, **gated.by_path()}
         if inpainting:
             parts["conv_in"] = WidenedInput(unet.conv_in)
@@ -59,8 +66,9 @@ class GroundingNetworks(ByPath):
         keypoints: int = 17,
         inpainting: bool = False,
         ff_ratio: float = 4.0,
+        positions: bool = False,
     ) -> GroundingNetworks:
-        """Fresh networks to train, in float32 on the CPU: with gates of zero they change nothing.
+        """Fresh networks to train, in float32 on the CPU: with last layers of zero they change nothing.
 
         Args:
             unet: the frozen UNet.
@@ -72,6 +80,7 @@ class GroundingNetworks(ByPath):
             keypoints: kinds of keypoints.
             inpainting: whether ``conv_in`` is widened, with zeros for the further channels.
             ff_ratio: hidden width of the blocks' feed-forward layers, in widths of their block.
+            positions: whether positions say where they are, which GLIGEN has not; see `GatedSelfAttention`.
         """
         out = int(unet.config["cross_attention_dim"])
         made: Tokenizer
@@ -81,7 +90,10 @@ class GroundingNetworks(ByPath):
             made = TextImageTokenizer(text_width, image_width or text_width, hidden, out)
         else:
             made = KeypointTokenizer(persons, keypoints, hidden, out)
-        networks = cls(unet, made, out, inpainting, ff_ratio)
+        networks = cls(unet, made, out, inpainting, ff_ratio, positions)
+        for module in networks.modules():
+            if isinstance(module, GatedSelfAttention):
+                module.open()
         if networks.inpainting is not None:
             networks.inpainting.reset()
         return networks
@@ -103,7 +115,14 @@ class GroundingNetworks(ByPath):
         found = in_diffusers_names(tensors, unet, place)
         with torch.device("meta"):
             tokenizer, tokens = _tokenizer(found, place)
-            networks = cls(unet, tokenizer, tokens, "conv_in.weight" in found, ff_ratio_of(found, unet))
+            networks = cls(
+                unet,
+                tokenizer,
+                tokens,
+                "conv_in.weight" in found,
+                ff_ratio_of(found, unet),
+                has_positions(found),
+            )
         fill(networks, found, place, unet.dtype)
         return networks.to(unet.device).eval().requires_grad_(False)
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ...core.ports import BlockModule
 from ...core.safe import fill
-from ..gated_attention import FREQUENCIES, GatedAttentions, ff_ratio_of, fourier_features
+from ..gated_attention import FREQUENCIES, GatedAttentions, ff_ratio_of, fourier_features, has_positions
 
 POSITION = 4 * 2 * FREQUENCIES
 """Channels of a box's Fourier features."""
@@ -33,10 +33,17 @@ class SubjectAdapterNetworks(nn.Module):
         hidden: channels of a token, and between the two linear layers; 1024 in the paper.
         ff_ratio: hidden width of the adapters' feed-forward layers, in widths of their block.
         places: subjects in a picture, at most; 2 in the released code.
+        positions: see `GatedSelfAttention`.
     """
 
     def __init__(
-        self, unet: nn.Module, patch_width: int, hidden: int, ff_ratio: float = 4.0, places: int = 3
+        self,
+        unet: nn.Module,
+        patch_width: int,
+        hidden: int,
+        ff_ratio: float = 4.0,
+        places: int = 3,
+        positions: bool = False,
     ) -> None:
         super().__init__()
         self.projection = nn.Sequential(
@@ -50,7 +57,7 @@ class SubjectAdapterNetworks(nn.Module):
         self.null_image_feature = nn.Parameter(torch.zeros(patch_width))
         # one a place, so that a file of weights says how many places there are
         self.null_position_feature = nn.Parameter(torch.zeros(places, POSITION))
-        self.adapter = GatedAttentions(unet, hidden, ff_ratio)
+        self.adapter = GatedAttentions(unet, hidden, ff_ratio, positions)
         # one mapping for all scenes: rows of a batch are gathered by its identity
         self.block_modules: Mapping[str, BlockModule] = self.adapter.by_block()
 
@@ -62,9 +69,12 @@ class SubjectAdapterNetworks(nn.Module):
         hidden: int = 1024,
         ff_ratio: float = 4.0,
         places: int = 3,
+        positions: bool = False,
     ) -> SubjectAdapterNetworks:
-        """New ones, in float32 on the CPU, with closed gates; the arguments are those of the class."""
-        return cls(unet, patch_width, hidden, ff_ratio, places)
+        """New ones, in float32 on the CPU, that change nothing; the arguments are those of the class."""
+        networks = cls(unet, patch_width, hidden, ff_ratio, places, positions)
+        networks.adapter.open()
+        return networks
 
     @classmethod
     def from_tensors(
@@ -83,7 +93,8 @@ class SubjectAdapterNetworks(nn.Module):
         hidden = _first_side(tensors, "projection.fc1.weight")
         places = _first_side(tensors, "null_position_feature")
         with torch.device("meta"):
-            networks = cls(unet, patch_width, hidden, ff_ratio_of(tensors, unet, "adapter."), places)
+            ff_ratio = ff_ratio_of(tensors, unet, "adapter.")
+            networks = cls(unet, patch_width, hidden, ff_ratio, places, has_positions(tensors))
         fill(networks, tensors, place, dtype)
         return networks.eval()
 

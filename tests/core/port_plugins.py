@@ -230,7 +230,7 @@ class OpenFuser:
     def __init__(self, fuser) -> None:
         self.fuser = fuser
 
-    def __call__(self, hidden, state, strength):
+    def __call__(self, hidden, state, strength, grid):
         changed = self.fuser(hidden, state)
         # at strength 1 the fuser's own sum, so that it stays diffusers' bit for bit
         if bool((strength == 1).all()):

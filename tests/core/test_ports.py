@@ -238,9 +238,9 @@ def test_the_absent_form_is_the_plugins_own_null() -> None:
     modules = plugins.fusers(random_pipeline().unet, 32)
 
     class Spy(plugins.OpenFuser):
-        def __call__(self, hidden, state, strength):
+        def __call__(self, hidden, state, strength, grid):
             recorded.append(state.abs().amax(dim=(1, 2)).tolist())
-            return super().__call__(hidden, state, strength)
+            return super().__call__(hidden, state, strength, grid)
 
     plugin = plugins.Fuser()
     original = plugins.fusers

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from weft.core.maps import Site
-from weft.plugins.attention_loss import balanced_loss, mask_loss
+from weft.plugins.attention_loss import balanced_loss, mask_loss, token_loss
 
 LEFT = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
 BOTH = pytest.mark.parametrize("loss", [mask_loss, balanced_loss])
@@ -96,3 +98,30 @@ def test_descent_moves_attention_into_the_mask(loss) -> None:
 def test_a_subject_that_fills_the_picture_leaves_no_background() -> None:
     got = balanced_loss(maps_of([0.6, 0.2, 0.6, 0.2]), torch.tensor([[[1]]]), torch.ones(1, 1, 2, 2))
     assert got.tolist() == pytest.approx([-0.4])
+
+
+def test_the_tokens_loss_by_hand() -> None:
+    """A 1x2 map: the left position should look at the left box's token, the right one at the token without a box."""
+    looked_at = torch.tensor([[[0.5, 0.3, 0.2], [0.5, 0.1, 0.4]]]).log()
+    boxes = torch.tensor([[[0.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.4, 0.4], [0.0, 0.0, 1.0, 1.0]]])
+    placed = torch.tensor([[True, True, False]])
+    found = token_loss(looked_at, boxes, placed, (1, 2))
+    assert found.tolist() == pytest.approx([-(math.log(0.5) + math.log(0.4)) / 2])
+    both = boxes.clone()
+    both[:, 1] = both[:, 0]  # two boxes over one position: either token will do
+    assert token_loss(looked_at, both, placed, (1, 2)).tolist() == pytest.approx(
+        [-(math.log(0.8) + math.log(0.4)) / 2]
+    )
+
+
+def test_the_tokens_loss_asks_nothing_where_no_token_is_wanted() -> None:
+    looked_at = torch.tensor([[[0.5, 0.5], [0.9, 0.1]]]).log().requires_grad_(True)
+    boxes = torch.tensor([[[0.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.5, 1.0]]])
+    full = token_loss(looked_at, boxes, torch.ones(1, 2, dtype=torch.bool), (1, 2))
+    assert full.tolist() == pytest.approx([0.0], abs=1e-6)
+    none = token_loss(looked_at, boxes, torch.zeros(1, 2, dtype=torch.bool), (1, 2))
+    assert none.tolist() == pytest.approx([0.0], abs=1e-6)
+    one = token_loss(looked_at, boxes, torch.tensor([[True, False]]), (1, 2))
+    (gradient,) = torch.autograd.grad(one.sum(), looked_at)
+    assert gradient[0, 0, 0] < 0
+    assert gradient[0, 1, 1] < 0

@@ -19,6 +19,7 @@ from weft.zoo.training.conditioners.__main__ import main, pipeline, prepare, rea
 from weft.zoo.training.conditioners.parts import PARTS, Widths
 from weft.zoo.training.conditioners.recipe import ConditionersRecipe
 from weft.zoo.training.conditioners.records import FolderSource, WorldSource
+from weft.zoo.training.conditioners.task import ConditionersTask
 from weft.zoo.training.loop import Trainer
 
 LOOP = {"steps": 3, "batch_size": 6, "learning_rate": 1e-3, "warmup": 1, "log_every": 1}
@@ -94,7 +95,7 @@ def test_every_parameter_learns(run: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["grounding", "subject_adapter"])
 def test_attention_to_tokens_can_be_asked_for(run: Path, name: str) -> None:
     """One step along the gradient of the tokens' loss lowers it; without the option it is not there."""
-    options = {"conditioners": {name: SIZES[name]}, "absent": 0.0}
+    options = {"conditioners": {name: SIZES[name]}, "absent": 0.0, "attention": None}
 
     def losses(trained: ConditionersTask) -> dict[str, torch.Tensor]:
         return trained.losses(0, torch.Generator().manual_seed(0), torch.device("cpu"))
@@ -127,7 +128,8 @@ def test_untrained_conditioners_change_nothing(run: Path) -> None:
     every, none = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
     latents, t = torch.randn(2, 4, 16, 16), torch.tensor([500, 20])
     pieces = [
-        trained.pieces(batch, dict.fromkeys(sizes, rows), dict.fromkeys(sizes, none)) for rows in (every, none)
+        trained.pieces(batch, dict.fromkeys(sizes, rows), dict.fromkeys(sizes, none))
+        for rows in (every, none)
     ]
     predicted = [trained.walk(latents, t, trained.conditions(batch, made)) for made in pieces]
     assert predicted[0] is not None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,9 +15,11 @@ from torch.nn import functional as F
 
 from ....core.conditions import Group
 from ....core.host import Host
-from ....core.ports import BlockInsert, InputChannels, WeightDelta
+from ....core.ports import BlockInsert, BlockModule, InputChannels, WeightDelta
 from ....core.safe import fill, read_tensors
+from ....plugins.attention_loss import token_loss
 from ....plugins.fusion_text.networks import FusionTextNetworks
+from ....plugins.gated_attention import GatedSelfAttention
 from ....plugins.grounding.networks import GroundingNetworks
 from ....plugins.mask_location.networks import MaskLocationNetworks, background
 from ....plugins.pseudo_word.networks import PseudoWordNetworks
@@ -42,12 +44,16 @@ def _same(context: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Piece:
-    """A conditioner's contribution to a batch: an edit of the text states, and groups of three other ports."""
+    """A conditioner's contribution to a batch: an edit of the text states, and groups of three other ports.
+
+    While the UNet runs, ``attention`` takes the `token_loss` of every block that the piece inserts into.
+    """
 
     context: Callable[[Float[Tensor, "b t d"]], Float[Tensor, "b t d"]] = _same
     inserts: tuple[Group[BlockInsert], ...] = ()
     channels: tuple[Group[InputChannels], ...] = ()
     deltas: tuple[Group[WeightDelta], ...] = ()
+    attention: list[Float[Tensor, " r"]] = field(default_factory=list)
 
 
 class Part(ABC):
@@ -86,6 +92,39 @@ class Part(ABC):
 
 def _group(entry: Any, rows: Tensor, state: Tensor) -> Group[Any]:
     return Group(entry, rows, state, torch.ones(len(rows), device=rows.device))
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A gated self-attention that leaves its `token_loss` behind."""
+
+    module: GatedSelfAttention
+    boxes: Float[Tensor, "r m 4"]
+    placed: Bool[Tensor, "r m"]
+    losses: list[Float[Tensor, " r"]]
+
+    def __call__(self, hidden: Tensor, state: Tensor, strength: Tensor, grid: tuple[int, int]) -> Tensor:
+        self.losses.append(
+            token_loss(self.module.looked_at(hidden, state, grid), self.boxes, self.placed, grid)
+        )
+        result: Tensor = self.module(hidden, state, strength, grid)
+        return result
+
+
+def _inserts(
+    modules: Mapping[str, BlockModule],
+    rows: Int[Tensor, " r"],
+    state: Float[Tensor, "r m c"],
+    boxes: Float[Tensor, "r m 4"],
+    placed: Bool[Tensor, "r m"],
+) -> Piece:
+    losses: list[Float[Tensor, " r"]] = []
+    if torch.is_grad_enabled():
+        modules = {
+            path: _Watched(cast(GatedSelfAttention, module), boxes, placed, losses)
+            for path, module in modules.items()
+        }
+    return Piece(inserts=(_group(BlockInsert(modules, state[0]), rows, state),), attention=losses)
 
 
 def _deltas(deltas: Sequence[WeightDelta], rows: Tensor) -> tuple[Group[WeightDelta], ...]:
@@ -169,12 +208,9 @@ class Grounding(Part):
     def piece(self, batch: Batch, rows: Int[Tensor, " r"], present: Bool[Tensor, " r"]) -> Piece:
         known = batch.known[rows] & present[:, None]
         blank = self.PLACES - known.shape[1]
-        state = self.networks.tokens(
-            F.pad(batch.boxes[rows], (0, 0, 0, blank)),
-            F.pad(batch.phrases[rows], (0, 0, 0, blank)),
-            F.pad(known, (0, blank)),
-        )
-        return Piece(inserts=(_group(BlockInsert(self.networks.block_modules, state[0]), rows, state),))
+        boxes, known = F.pad(batch.boxes[rows], (0, 0, 0, blank)), F.pad(known, (0, blank))
+        state = self.networks.tokens(boxes, F.pad(batch.phrases[rows], (0, 0, 0, blank)), known)
+        return _inserts(self.networks.block_modules, rows, state, boxes, known)
 
 
 class SubjectAdapter(Part):
@@ -197,9 +233,18 @@ class SubjectAdapter(Part):
         patches = every.gather(1, pick[..., None].expand(-1, -1, *every.shape[2:]))
         known = given.gather(1, order) & present[:, None]
         # a place without a box learns its null too, for subjects that are shown but not placed
-        boxed = (rows % BOXLESS_ONE_IN != 0)[:, None].expand_as(known)
-        state = self.networks.tokens(patches, boxes, known, boxed & self.boxes)
-        return Piece(inserts=(_group(BlockInsert(self.networks.block_modules, state[0]), rows, state),))
+        boxed = (rows % BOXLESS_ONE_IN != 0)[:, None].expand_as(known) & self.boxes
+        state = self.networks.tokens(patches, boxes, known, boxed)
+        blank = self.networks.places - known.shape[1]
+        boxes, placed = F.pad(boxes, (0, 0, 0, blank)), F.pad(known & boxed, (0, blank))
+        of_each = patches.shape[2]
+        return _inserts(
+            self.networks.block_modules,
+            rows,
+            state,
+            boxes.repeat_interleave(of_each, dim=1),
+            placed.repeat_interleave(of_each, dim=1),
+        )
 
 
 class MaskLocation(Part):

@@ -54,6 +54,9 @@ class ConditionersRecipe(BaseModel):
         0.0, ge=0, description="further weight of the loss where referenced subjects are"
     )
     attention: AttentionLoss | None = None
+    token_attention: float = Field(
+        0.0, ge=0, description="weight of asking positions within a box to look at its token, others at none"
+    )
     min_snr: float = Field(5.0, gt=0)
     middle: float = Field(0.5, ge=0, le=1, description="share of timesteps drawn logit-normal, not uniform")
     preview_pictures: int = Field(4, gt=0)

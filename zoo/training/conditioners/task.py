@@ -6,7 +6,7 @@ of them together. The UNet runs through the same walk as in sampling, and the ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ from ....plugins.attention_loss import balanced_loss, mask_loss
 from ..loop import Task
 from ..unet import timesteps
 from .data import Batch, Examples
-from .parts import PARTS, Part, Widths
+from .parts import PARTS, Part, Piece, Widths
 from .recipe import ConditionersRecipe
 
 
@@ -52,12 +52,14 @@ class ConditionersTask(Task):
         self.weights = snr.clamp(max=recipe.min_snr) / snr
         self.empty = torch.tensor(pipe.text.tokens("").ids)
         self.recorded = frozenset() if recipe.attention is None else pipe.map_paths(host.latent_size)
-        self.shown = all(part.needs_references for part in self.parts.values())
 
     def losses(self, step: int, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
         recipe, n = self.recipe, self.recipe.loop.batch_size
-        batch = self._fewer_references(self.examples.batch(rng, n, self.shown), rng)
         chosen = self._chosen(rng, n)
+        # a picture without a subject teaches nothing to a conditioner that reads references
+        shown = torch.stack([chosen[name] for name, part in self.parts.items() if part.needs_references] or
+                            [torch.zeros(n, dtype=torch.bool)]).any(0)  # fmt: skip
+        batch = self._fewer_references(self.examples.batch(rng, n, shown), rng)
         absent = {
             name: rows & (torch.rand(n, generator=rng) < recipe.absent) for name, rows in chosen.items()
         }
@@ -70,8 +72,10 @@ class ConditionersTask(Task):
         batch = Batch(
             **(vars(batch) | {"ids": ids, "nouns": batch.nouns.masked_fill(drop[:, None, None], -1)})
         ).to(device)
-        conditions = self.conditions(batch, {k: v.to(device) for k, v in chosen.items()},
-                                     {k: v.to(device) for k, v in absent.items()})  # fmt: skip
+        pieces = self.pieces(
+            batch, {k: v.to(device) for k, v in chosen.items()}, {k: v.to(device) for k, v in absent.items()}
+        )
+        conditions = self.conditions(batch, pieces)
         maps = MapRecorder(self.recorded, slice(None)) if self.recorded else None
         predicted = self.walk(noisy, t.to(device), conditions, maps)
         assert predicted is not None
@@ -81,6 +85,12 @@ class ConditionersTask(Task):
         each = (error * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
         weighted = (self.weights[t].to(device) * each).mean()
         losses = {"loss": weighted, "min_snr": weighted, "mse": error.mean()}
+        if recipe.token_attention:
+            looked_at = [loss.mean() for piece in pieces for loss in piece.attention]
+            losses["tokens"] = torch.stack([weighted.new_zeros(()), *looked_at]).sum() / max(
+                1, len(looked_at)
+            )
+            losses["loss"] = losses["loss"] + recipe.token_attention * losses["tokens"]
         if maps is not None and recipe.attention is not None:
             form = balanced_loss if recipe.attention.form == "balanced" else mask_loss
             found = {
@@ -89,7 +99,7 @@ class ConditionersTask(Task):
             local = form(found, batch.nouns, batch.masks)
             # a noisier picture says less about where things will be: the loss fades with the signal's share
             losses["attention"] = (local * self.cumulative[t].to(device)).mean()
-            losses["loss"] = weighted + recipe.attention.weight * losses["attention"]
+            losses["loss"] = losses["loss"] + recipe.attention.weight * losses["attention"]
         return losses
 
     def _target(self, batch: Batch, noise: Tensor, t: Tensor) -> Float[Tensor, "b c h w"]:
@@ -98,11 +108,14 @@ class ConditionersTask(Task):
             return velocity
         return noise
 
-    def conditions(
+    def pieces(
         self, batch: Batch, chosen: Mapping[str, Bool[Tensor, " b"]], absent: Mapping[str, Bool[Tensor, " b"]]
-    ) -> Conditions:
-        """What the batch is conditioned on; of the ``chosen`` samples some take the ``absent`` form."""
-        pieces = [part(batch, chosen[name], absent[name]) for name, part in self.parts.items()]
+    ) -> list[Piece]:
+        """What every conditioner contributes; of the ``chosen`` samples some take the ``absent`` form."""
+        return [part(batch, chosen[name], absent[name]) for name, part in self.parts.items()]
+
+    def conditions(self, batch: Batch, pieces: Sequence[Piece]) -> Conditions:
+        """What the batch is conditioned on."""
         with torch.no_grad():
             context = self.pipe.text.states(batch.ids)
         for piece in pieces:
