@@ -105,11 +105,11 @@ class GatedSelfAttention(nn.Module):
     ) -> Float[Tensor, "r n m"]:
         """What every position looks at among the tokens alone: logarithms of probabilities, averaged over heads."""
         joined = self._joined(hidden, state, grid)
-        positions, tokens = joined.split([hidden.shape[1], state.shape[1]], dim=1)
+        positions, tokens = joined[:, : hidden.shape[1]], joined[:, hidden.shape[1] :]
         split = "r n (heads d) -> r heads n d"
         query = rearrange(self.attn.to_q(positions), split, heads=self.attn.heads)
         key = rearrange(self.attn.to_k(tokens), split, heads=self.attn.heads)
-        scores = query @ key.mT * self.attn.scale
+        scores: Tensor = query @ key.mT * self.attn.scale
         return scores.log_softmax(dim=-1).logsumexp(dim=1) - math.log(self.attn.heads)
 
     def _joined(self, hidden: Tensor, state: Tensor, grid: tuple[int, int]) -> Float[Tensor, "r nm c"]:
