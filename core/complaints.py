@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from pydantic import ValidationError
 
-from .errors import UserError, did_you_mean
+from .advice import advice, other_name
+from .described import holder
+from .errors import UserError
 from .records import wanted
 from .yamlfile import Keys
 
@@ -45,32 +47,35 @@ def complaints(
             continue
         seen.add(keys)
         context = item.get("ctx", {})
+        if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+            known = [field.name for field in dataclasses.fields(holder(section, keys[:-1]))]
+            yield unknown(keys, str(loc[-1]), known if keys[:-1] else [*also, *known])
+            continue
+        hint = ""
         if isinstance(cause := context.get("error"), UserError):
             named = re.search(r"field '(\w+)'", cause.place)
-            yield Complaint((*keys, named[1]) if named else keys, cause.expected, cause.found, cause.hint)
-        elif kind == "missing" and isinstance(loc[-1], int):
-            yield Complaint(keys, f"at least {loc[-1] + 1} values", f"{len(item['input'])}")
+            keys = (*keys, named[1]) if named else keys
+            expected, found, hint = cause.expected, cause.found, cause.hint
+        elif kind == "missing" and isinstance(loc[-1], str):
+            keys = (*keys, loc[-1])
+            expected, found = f"'{loc[-1]}'", "no such setting"
         elif kind == "missing":
-            yield Complaint((*keys, loc[-1]), f"'{loc[-1]}'", "no such setting")
-        elif kind in ("unexpected_keyword_argument", "extra_forbidden"):
-            known = _settings(section, keys[:-1])
-            yield unknown(keys, str(loc[-1]), known if keys[:-1] else [*also, *known])
+            expected, found = f"at least {loc[-1] + 1} values", f"{len(item['input'])}"
         elif kind in ("too_long", "too_short"):
             limit = context.get("max_length", context.get("min_length"))
             word = "at most" if kind == "too_long" else "at least"
-            yield Complaint(
-                keys, f"{word} {limit} value{'s' if limit != 1 else ''}", f"{context['actual_length']}"
-            )
+            expected = f"{word} {limit} value{'s' if limit != 1 else ''}"
+            found = f"{context['actual_length']}"
         else:
-            value = item["input"]
-            expected = _BOUNDS[kind].format(**context) if kind in _BOUNDS else _EXPECTED.get(kind)
-            yield Complaint(keys, expected or wanted(item["msg"]), written(value), _advice(kind, value))
+            bound = _BOUNDS[kind].format(**context) if kind in _BOUNDS else _EXPECTED.get(kind)
+            expected, found = bound or wanted(item["msg"]), written(item["input"])
+        hint = hint or advice(section, keys, kind, item["input"], context)
+        yield Complaint(keys, expected, found, hint)
 
 
 def unknown(keys: Keys, name: str, known: list[str]) -> Complaint:
     """A setting that does not exist."""
-    hint = _OTHER_NAMES.get(name, "") or did_you_mean(name, known)
-    return Complaint(keys, f"one of {', '.join(known)}", f"'{name}'", hint, at_name=True)
+    return Complaint(keys, f"one of {', '.join(known)}", f"'{name}'", other_name(name, known), at_name=True)
 
 
 def written(value: Any) -> str:
@@ -87,26 +92,6 @@ def written(value: Any) -> str:
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
-
-_OTHER_NAMES = {
-    "batch": "It is called 'batch_size'.",
-    "metric": "It is called 'metrics' and is a list.",
-    "scene": "It is called 'scenes' and is a list.",
-    "bbox": "It is called 'box'.",
-    "boxes": "Each subject has a 'box' of its own.",
-    "cfg": "It is written guidance: [{type: classifier_free, scale: 7.5}].",
-    "guidance_scale": "It is written guidance: [{type: classifier_free, scale: 7.5}].",
-    "image": "It is called 'images' and is a list.",
-    "negative": "It is called 'negative_prompt'.",
-    "num_inference_steps": "It is called 'steps', under 'sampler'.",
-    "seed": "It is called 'seeds' and is a list.",
-    "size": "It is written as 'width' and 'height', under 'sampler'.",
-    "steps": "It belongs under 'sampler'.",
-    "scheduler": "It belongs under 'sampler'.",
-    "height": "It belongs under 'sampler'.",
-    "width": "It belongs under 'sampler'.",
-    "text": "It is called 'phrase' in a subject, and 'prompt' in a scene.",
-}
 
 _EXPECTED = {
     "string_type": "text",
@@ -131,16 +116,6 @@ _BOUNDS = {
 }
 
 
-def _advice(kind: str, value: Any) -> str:
-    if kind in ("int_type", "float_type") and isinstance(value, str) and re.fullmatch(r"[-+.\d]+", value):
-        return "Without quotes it is a number."
-    if kind == "bool_type" and str(value).lower() in ("yes", "no", "on", "off"):
-        return "YAML 1.2 knows only true and false."
-    if kind == "string_type" and value is not None and not isinstance(value, (list, dict)):
-        return "In quotes it is text."
-    return "It has to be a list: put it in brackets." if kind in ("tuple_type", "list_type") else ""
-
-
 def _within(data: Any, loc: tuple[int | str, ...]) -> Keys:
     """The part of pydantic's location that leads to something in ``data``; the rest names branches of unions."""
     keys: Keys = ()
@@ -151,18 +126,3 @@ def _within(data: Any, loc: tuple[int | str, ...]) -> Keys:
         data = data[part]
         keys = (*keys, part)
     return keys
-
-
-def _settings(section: Any, keys: Keys) -> list[str]:
-    """Names of the fields of the record that these keys lead to."""
-    for key in keys:
-        if isinstance(key, str):
-            section = next(_records(get_type_hints(section).get(key)), section)
-    return [field.name for field in dataclasses.fields(section)]
-
-
-def _records(annotation: Any) -> Iterator[Any]:
-    if dataclasses.is_dataclass(annotation):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _records(inner)

@@ -39,7 +39,9 @@ def migrate(tree: Tree, steps: Mapping[int, Step] = STEPS, version: int = VERSIO
     first = min(steps, default=version)
     if not first <= found < version:
         known = f"{version}" if first == version else f"a version from {first} to {version}"
-        hint = "The file is made for a newer weft; this one cannot read it." if found > version else ""
+        hint = f"Write version: {version}" if first == version else f"Files are read from version {first} on."
+        if found > version:
+            hint = "The file is made for a newer weft; this one cannot read it."
         raise FileErrors([tree.document.problem(("version",), known, written(found), hint)])
     for number in range(found, version):
         steps[number](tree)

@@ -20,7 +20,7 @@ def apply_overrides(tree: Tree, overrides: Iterable[str]) -> list[Problem]:
         path, equals, value = text.partition("=")
         path = path.strip()
         if not equals or not path:
-            problems.append(_problem(text, "path=value, as in sampler.steps=20", f"'{text}'"))
+            problems.append(_problem(text, "path=value", f"'{text}'", "As in --set sampler.steps=20"))
             continue
         try:
             document = parse_yaml(value or "null", f"{FLAG} {path}={_short(value)}", inline=True)
@@ -29,7 +29,11 @@ def apply_overrides(tree: Tree, overrides: Iterable[str]) -> list[Problem]:
             continue
         keys = _keys(path)
         if keys[0] == "version":
-            problems.append(_problem(path, "a setting that can be overridden", "'version'"))
+            problems.append(
+                _problem(
+                    path, "a setting that can be overridden", "'version'", "It says how the file is written."
+                )
+            )
         elif not tree.has(keys):
             hint = "List items are counted from 0, as in guidance.0.scale."
             problems.append(_problem(path, "the path of a setting", f"'{path}', which leads nowhere", hint))

@@ -18,6 +18,9 @@ from .plugin import ModelCard, Plugin
 BUILT_IN = "weft"
 """The distribution whose entry points every run may use without being asked."""
 
+ARGUMENTS = {"conditioner": "conditioners", "guidance": "guidance"}
+"""Where a kind of plugin is named: an argument of `Pipeline.generate` and a setting of a run file."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -84,7 +87,13 @@ class Registry:
         if not found or found[0].value.kind != kind:
             came = f"'{name}'" if not found else f"'{name}', which is a {found[0].value.kind}"
             installed = ", ".join(sorted(known)) or "none is installed"
-            raise UserError(kind, f"an installed {kind} ({installed})", came, did_you_mean(name, known))
+            if found:
+                hint = f"It belongs in '{ARGUMENTS[found[0].value.kind]}'."
+            else:
+                hint = (
+                    did_you_mean(name, known) or "Others come in packages of their own, installed with pip."
+                )
+            raise UserError(kind, f"an installed {kind} ({installed})", came, hint)
         plugin: type[Plugin] = found[0].value
         return plugin
 

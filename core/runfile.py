@@ -21,14 +21,14 @@ from .migrate import migrate
 from .overrides import apply_overrides
 from .recipe import Reproducibility
 from .records import record
-from .registry import Registry, registry
+from .registry import ARGUMENTS, Registry, registry
 from .scene import ImageSource, Scene, Subject
 from .scenesfile import scene_trees
 from .sweep import variants
 from .tree import Tree
 from .yamlfile import Document, FileErrors, Problem, read_yaml
 
-KINDS = {"conditioners": "conditioner", "guidance": "guidance"}
+KINDS = {setting: kind for kind, setting in ARGUMENTS.items()}
 MAX_SEEDS = 10_000
 MAX_PICTURES = 100_000
 MAX_TOLD = 100
@@ -43,8 +43,8 @@ class Sampler:
     """How a picture is sampled; what is not given is up to the model.
 
     Args:
-        scheduler: the solver.
-        steps: of the scheduler.
+        scheduler: how noise is taken away from step to step.
+        steps: how many steps the scheduler takes; 20 to 50 are usual.
         width: in pixels, a multiple of the model's latent factor.
         height: likewise.
         batch_size: pictures that are drawn together; halved when memory runs out.
@@ -67,8 +67,8 @@ class SeedRange:
     """Seeds that follow each other.
 
     Args:
-        count: how many.
-        first: the first one.
+        count: how many pictures, one for each seed.
+        first: the first seed; the others follow it.
     """
 
     count: Annotated[int, Field(ge=1, le=MAX_SEEDS)]
@@ -158,7 +158,8 @@ def runs_of(
 
     if not isinstance(document.data, dict):
         start = "a mapping that starts with 'version: 1'"
-        raise FileErrors([document.problem((), start, written(document.data))])
+        hint = "Settings are written as name: value, such as prompt: a toy on grass"
+        raise FileErrors([document.problem((), start, written(document.data), hint)])
     tree = Tree(document)
     migrate(tree)
     told = _Told()
@@ -182,7 +183,16 @@ def runs_of(
             break
     pictures_count = sum(len(run.seeds) for run in runs)
     if pictures_count > MAX_PICTURES and not told.problems:
-        told.add([document.problem((), f"at most {MAX_PICTURES:,} pictures", f"{pictures_count:,}")])
+        told.add(
+            [
+                document.problem(
+                    (),
+                    f"at most {MAX_PICTURES:,} pictures",
+                    f"{pictures_count:,}",
+                    "Fewer seeds, or a run file for each part.",
+                )
+            ]
+        )
     if told.problems:
         raise FileErrors(list(told.problems.values()))
     return runs

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from .advice import OTHER_NAMES, PATHS, about, missing_file, untyped
 from .complaints import Complaint, complaints, written
 from .errors import PluginError, UserError, WeftError, did_you_mean
 from .plugin import Plugin
@@ -53,7 +54,14 @@ class Reader:
         self._check_model()
         self._check_metrics()
         if settings is not None and len(set(settings.seeds)) < len(settings.seeds):
-            self.mistakes.append(Complaint(("seeds",), "different seeds", "one that is there twice"))
+            self.mistakes.append(
+                Complaint(
+                    ("seeds",),
+                    "different seeds",
+                    "one that is there twice",
+                    "The same seed gives the same picture.",
+                )
+            )
         self._hand_out_negative_prompt()
         conditioners, guidance = (self._make_plugins(kind) for kind in KINDS)
         if settings is None or self.mistakes:
@@ -88,7 +96,9 @@ class Reader:
             made = self._validate(SeedRange, given, ("seeds",))
             self.data["seeds"] = [0] if made is None else list(range(made.first, made.first + made.count))
         elif "seeds" in self.data and not isinstance(given, list):
-            hint = f"Write [{written(given)}] for one seed, {{count: {written(given)}}} for many."
+            hint = about(Settings, ("seeds",))
+            if type(given) is int:
+                hint = f"Write [{given}] for one seed, {{count: {given}}} for many."
             expected = f"a list of seeds, or a mapping with 'count' (1 to {MAX_SEEDS})"
             self.mistakes.append(Complaint(("seeds",), expected, written(given), hint))
             del self.data["seeds"]
@@ -108,9 +118,12 @@ class Reader:
             return False
 
     def _no_such_file(self, path: Path, name: str) -> tuple[str, str]:
+        if self._is_there(path, Path.is_dir):
+            return f"the folder {written(name)}", "Name one file in it."
         near = self._is_there(path.parent, Path.is_dir)
         siblings = [entry.name for entry in path.parent.iterdir()] if near else []
-        return f"no such file: {written(name)}", did_you_mean(path.name, siblings)
+        hint = did_you_mean(path.name, siblings) or missing_file(near, str(Path(name).parent))
+        return f"no such file: {written(name)}", hint
 
     def _check_phrases(self) -> None:
         prompt, subjects = self.data.get("prompt"), self.data.get("subjects")
@@ -138,7 +151,10 @@ class Reader:
         if name.count("/") == 1 and not path.suffix and not name.startswith((".", "/")):
             return  # a hub id, which only loading can check
         expected = f"a model ({', '.join(known)}), a folder or a .safetensors file"
-        self.mistakes.append(Complaint(("model",), expected, written(name), did_you_mean(name, known)))
+        hint = did_you_mean(name, known) or PATHS
+        if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
+            hint = "Pickled weights are never read; convert them to .safetensors."
+        self.mistakes.append(Complaint(("model",), expected, written(name), hint))
 
     def _check_metrics(self) -> None:
         names = self.data.get("metrics")
@@ -146,7 +162,9 @@ class Reader:
         for index, name in enumerate(names if isinstance(names, list) else []):
             if isinstance(name, str) and name not in known:
                 expected = f"an installed metric ({', '.join(known) or 'none is installed'})"
-                hint = did_you_mean(name, known)
+                hint = (
+                    did_you_mean(name, known) or "Others come in packages of their own, installed with pip."
+                )
                 self.mistakes.append(Complaint(("metrics", index), expected, written(name), hint))
 
     def _hand_out_negative_prompt(self) -> None:
@@ -166,13 +184,14 @@ class Reader:
                 readers += 1
                 if "negative_prompt" in section:
                     place: Keys = ("guidance", index, "negative_prompt")
-                    self.mistakes.append(
-                        Complaint(place, "one negative prompt", "one here and one at the top")
-                    )
+                    found = "one here and one at the top"
+                    hint = "The one at the top reaches every strategy that reads one."
+                    self.mistakes.append(Complaint(place, "one negative prompt", found, hint))
                 section["negative_prompt"] = text
         if not readers:
             expected = "a guidance strategy that reads it, such as classifier_free"
-            self.mistakes.append(Complaint(("negative_prompt",), expected, "none under 'guidance'"))
+            hint = "Add classifier_free to 'guidance', or take the line out."
+            self.mistakes.append(Complaint(("negative_prompt",), expected, "none under 'guidance'", hint))
 
     def _sections(self, kind: str) -> list[dict[str, Any]]:
         """The plugin sections that have a type; the others are told by `_make_plugins`."""
@@ -185,14 +204,17 @@ class Reader:
             keys: Keys = (kind, index)
             if not section:
                 expected = "a plugin's name, or a mapping with 'type: name'"
-                self.mistakes.append(Complaint(keys, expected, written(self.data[kind][index])))
+                given = self.data[kind][index]
+                self.mistakes.append(Complaint(keys, expected, written(given), untyped(given)))
                 continue
             try:
                 plugin = self.plugins.plugin(section["type"], KINDS[kind])
             except UserError as error:
-                self.mistakes.append(Complaint((*keys, "type"), error.expected, error.found, error.hint))
+                hint = OTHER_NAMES.get(section["type"].lower(), "") or error.hint
+                self.mistakes.append(Complaint((*keys, "type"), error.expected, error.found, hint))
             except PluginError as error:
-                self.mistakes.append(Complaint((*keys, "type"), "a plugin that works", str(error)))
+                hint = "`weft plugins list` shows what is broken, and where it came from."
+                self.mistakes.append(Complaint((*keys, "type"), "a plugin that works", str(error), hint))
             else:
                 fields = {name: value for name, value in section.items() if name != "type"}
                 self._resolve_files(plugin, fields, keys)

@@ -105,9 +105,8 @@ def locate(prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int
     if not found:
         words = prompt.split()
         runs = [" ".join(words[i : i + n]) for n in (1, 2, 3) for i in range(len(words) - n + 1)]
-        raise UserError(
-            place, "words of the prompt", f"no such words in '{prompt}'", did_you_mean(phrase, runs)
-        )
+        hint = did_you_mean(phrase, runs) or "A phrase repeats words of the prompt, in their order."
+        raise UserError(place, "words of the prompt", f"no such words in '{prompt}'", hint)
     if occurrence is None:
         if len(found) > 1:
             raise UserError(
@@ -115,5 +114,9 @@ def locate(prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int
             )
         return found[0]
     if occurrence > len(found):
-        raise UserError(f"subject '{phrase}', field 'occurrence'", f"at most {len(found)}", str(occurrence))
+        times = "once" if len(found) == 1 else f"{len(found)} times"
+        hint = f"The prompt has the phrase {times}."
+        raise UserError(
+            f"subject '{phrase}', field 'occurrence'", f"at most {len(found)}", f"{occurrence}", hint
+        )
     return found[occurrence - 1]

@@ -26,6 +26,8 @@ MAX_SCENES = 10_000
 MAX_FILE_BYTES = 32_000_000
 SCENE = ("prompt", "negative_prompt", "subjects", "maps", "source", "edit_mask")
 """What a scene of a list may say; all but the negative prompt is then said nowhere else."""
+BESIDE = "Move it into the scenes that it is for."
+LISTS = "Write [{prompt: a toy}, {prompt: a star}], or the name of a file such as scenes.jsonl"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -43,7 +45,7 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
     problems = []
     for name in SCENE:
         if name in tree.data and name != "negative_prompt":
-            mistake = Complaint((name,), "it in every scene", "it beside 'scenes'", at_name=True)
+            mistake = Complaint((name,), "it in every scene", "it beside 'scenes'", BESIDE, at_name=True)
             problems.append(tree.problem(mistake))
     if isinstance(value, list):
         found = [(origin, (*keys, index), scene) for index, scene in enumerate(value)]
@@ -59,10 +61,13 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
         problems += wrong
         pictures = path.parent
     else:
-        return [], [*problems, origin.problem(keys, "a list of scenes, or a file of them", written(value))]
+        return [], [
+            *problems,
+            origin.problem(keys, "a list of scenes, or a file of them", written(value), LISTS),
+        ]
     if not 0 < len(found) <= MAX_SCENES:
         expected = f"1 to {MAX_SCENES:,} scenes"
-        return [], problems or [origin.problem(keys, expected, f"{len(found):,}")]
+        return [], problems or [origin.problem(keys, expected, f"{len(found):,}", LISTS)]
     trees = []
     for document, place, scene in found:
         content = {"prompt": scene} if isinstance(scene, str) else scene
@@ -88,13 +93,20 @@ class _NotThere(Exception):
 def _path(folder: Path, name: str) -> Path:
     path = folder / name
     if path.suffix not in (".jsonl", ".yaml", ".yml"):
-        raise _NotThere("a .jsonl or .yaml file of scenes", written(name), "")
+        raise _NotThere("a .jsonl or .yaml file of scenes", written(name), LISTS)
     return path
 
 
 def _check(document: Document, keys: Keys, scene: Any) -> list[Problem]:
     if not isinstance(scene, dict):
-        return [document.problem(keys, "a scene, such as {prompt: a red star}", written(scene))]
+        return [
+            document.problem(
+                keys,
+                "a scene, such as {prompt: a red star}",
+                written(scene),
+                "A scene may also be its prompt alone.",
+            )
+        ]
     wrong = [unknown((*keys, name), name, list(SCENE)) for name in scene if name not in SCENE]
     return [document.problem(one.keys, one.expected, one.found, one.hint, one.at_name) for one in wrong]
 
@@ -104,7 +116,9 @@ def _read(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[Problem]]:
         return _read_lines(path)
     document = read_yaml(path)
     if not isinstance(document.data, list):
-        raise FileErrors([document.problem((), "a list of scenes", written(document.data))])
+        raise FileErrors(
+            [document.problem((), "a list of scenes", written(document.data), "Start each with '- '.")]
+        )
     return [(document, (index,), scene) for index, scene in enumerate(document.data)], []
 
 

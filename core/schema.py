@@ -6,8 +6,6 @@ are used that draft-07 validators agree on.
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +13,8 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticOmit, core_schema
 
+from .described import descriptions
 from .migrate import VERSION
-from .plugin import Plugin
 from .registry import Registry, registry
 from .runfile import KINDS, SeedRange, Settings
 from .scenesfile import MAX_SCENES, SCENE
@@ -175,21 +173,6 @@ class _Draft07(GenerateJsonSchema):
                 )
         made["description"] = made.get("description", "").split("\n", 1)[0]
         return made
-
-
-def descriptions(section: type[Any]) -> Mapping[str, str]:
-    """What the docstrings of a record and of its bases say of each field under ``Args:``."""
-    found: dict[str, str] = {}
-    for base in reversed(section.__mro__):
-        if base is object or base is Plugin or "__doc__" not in vars(base):
-            continue
-        text = inspect.cleandoc(vars(base)["__doc__"] or "")
-        part = re.search(r"^Args:\n((?:    .*\n?|\n)+)", text, re.MULTILINE)
-        for name, words in re.findall(
-            r"^    (\w+): ((?:.|\n(?=        ))+)", part[1] if part else "", re.MULTILINE
-        ):
-            found[name] = " ".join(words.split()).rstrip(".")
-    return found
 
 
 def _without(data: Mapping[str, Any], *names: str) -> dict[str, Any]:

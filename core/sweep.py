@@ -41,7 +41,14 @@ def variants(sweep: Any, tree: Tree) -> tuple[list[Variant], list[Complaint]]:
         return [Variant(tree.copy())], mistakes
     count = math.prod(len(values) for values in axes.values())
     if count > MAX_VARIANTS:
-        return [], [Complaint(("sweep",), f"at most {MAX_VARIANTS} combinations", f"{count}")]
+        return [], [
+            Complaint(
+                ("sweep",),
+                f"at most {MAX_VARIANTS} combinations",
+                f"{count}",
+                "Take fewer values, or a run file for each part.",
+            )
+        ]
     points = []
     for chosen in itertools.product(*(range(len(values)) for values in axes.values())):
         point = tree.copy()
@@ -56,17 +63,24 @@ def variants(sweep: Any, tree: Tree) -> tuple[list[Variant], list[Complaint]]:
 def _axes(sweep: Any, tree: Tree) -> tuple[dict[str, list[Any]], list[Complaint]]:
     example = "a mapping such as {sampler.steps: [20, 50]}"
     if not isinstance(sweep, dict):
-        return {}, [Complaint(("sweep",), example, written(sweep))]
+        return {}, [
+            Complaint(
+                ("sweep",), example, written(sweep), "Each setting is named by its path and has a list."
+            )
+        ]
     mistakes = []
     for path, values in sweep.items():
         place: Keys = ("sweep", path)
         target = split_path(path)
         if path == "" or target[0] in FIXED:
-            mistakes.append(Complaint(place, "a setting that can be swept", f"'{path}'", at_name=True))
+            hint = "Every point of the grid is drawn with the same ones: write it outside the sweep."
+            mistakes.append(Complaint(place, "a setting that can be swept", f"'{path}'", hint, at_name=True))
         elif not tree.has(target):
             hint = "List items are counted from 0, as in guidance.0.scale."
             found = f"'{path}', which leads nowhere"
             mistakes.append(Complaint(place, "the path of a setting", found, hint, at_name=True))
         if not isinstance(values, list) or not values:
-            mistakes.append(Complaint(place, "a list of values", written(values)))
+            one = f"Write [{written(values)}] for one value." if isinstance(values, (int, float, str)) else ""
+            hint = one or "Give at least one value in brackets, as in [5, 7.5]."
+            mistakes.append(Complaint(place, "a list of values", written(values), hint))
     return {} if mistakes else sweep, mistakes

@@ -36,7 +36,13 @@ _HINTS = {
     "found character '@'": "A text that starts with '@' needs quotes.",
     "found character '`'": "A text that starts with '`' needs quotes.",
     "found unexpected end of stream": "Is a quote or a bracket not closed?",
+    "expected ',' or": "Is a bracket not closed, or a comma missing?",
+    "unknown escape character": "In single quotes a backslash is a plain character.",
 }
+_NO_NUMBER = "Every setting has bounds; left out, it takes its default."
+_TOO_DEEP = "No setting has that many; is a bracket there by mistake?"
+_UNCLEAR = "Look at the indentation, the quotes and the brackets here and on the line above."
+_NO_REFERENCES = "Write the value out wherever it is needed. A text that starts with '&' or '*' needs quotes."
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -132,14 +138,28 @@ def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise _unreadable(Path(path), error) from None
     if len(raw) > limit:
-        raise FileErrors([Problem(name, 0, 0, "", f"at most {limit:,} bytes", "more")])
+        raise FileErrors(
+            [
+                Problem(
+                    name,
+                    0,
+                    0,
+                    "",
+                    f"at most {limit:,} bytes",
+                    "more",
+                    "Many scenes go into a .jsonl file of their own.",
+                )
+            ]
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         column = error.start - raw.rfind(b"\n", 0, error.start)
         found = f"the byte 0x{raw[error.start]:02x}"
-        raise FileErrors([Problem(name, line, column, "", "text in UTF-8", found)]) from None
+        raise FileErrors(
+            [Problem(name, line, column, "", "text in UTF-8", found, "Save it again as UTF-8.")]
+        ) from None
 
 
 def parse_yaml(text: str, name: str = "<text>", above: int = 0, inline: bool = False) -> Document:
@@ -151,7 +171,7 @@ def parse_yaml(text: str, name: str = "<text>", above: int = 0, inline: bool = F
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         found = " ".join(part for part in (error.context, error.problem) if part)
-        hint = next((hint for part, hint in _HINTS.items() if part in found), "")
+        hint = next((hint for part, hint in _HINTS.items() if part in found), _UNCLEAR)
         builder.problems.append(document.at(_place(mark), "valid YAML", found, hint))
     except FileErrors:
         raise
@@ -159,10 +179,17 @@ def parse_yaml(text: str, name: str = "<text>", above: int = 0, inline: bool = F
         before = text[: error.position]
         mark_at = (before.count("\n") + 1, error.position - before.rfind("\n"))
         builder.problems.append(
-            document.at(mark_at, "printable characters", f"U+{ord(text[error.position]):04X}")
+            document.at(
+                mark_at,
+                "printable characters",
+                f"U+{ord(text[error.position]):04X}",
+                "In double quotes it can be written as an escape such as \\u00e9.",
+            )
         )
     except (ValueError, OverflowError):  # from PyYAML's scanner
-        builder.problems.append(document.at((1, 1), "valid YAML", "an escape or a version that is too large"))
+        builder.problems.append(
+            document.at((1, 1), "valid YAML", "an escape or a version that is too large", _UNCLEAR)
+        )
     if builder.problems:
         raise FileErrors(builder.problems)
     return document
@@ -193,23 +220,39 @@ class _Builder:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    self._refuse(event, "one document", "a second one")
+                    self._refuse(
+                        event, "one document", "a second one", "Take the line '---' out, or write two files."
+                    )
                     return
             elif isinstance(event, yaml.NodeEvent):
                 self.document.data = self._node(event, events, ())
         if not documents:
-            self.problems.append(self.document.at((1, 1), "a mapping of settings", "an empty file"))
+            self.problems.append(
+                self.document.at(
+                    (1, 1),
+                    "a mapping of settings",
+                    "an empty file",
+                    "Is it the right file, and was it saved?",
+                )
+            )
 
     def _node(self, event: Any, events: Iterator[Any], keys: Keys) -> Any:
         self.document.values[keys] = _place(event.start_mark)
         if isinstance(event, yaml.AliasEvent):
-            return self._refuse(event, "the value itself", f"the alias '*{event.anchor}'")
+            return self._refuse(event, "the value itself", f"the alias '*{event.anchor}'", _NO_REFERENCES)
         if event.anchor is not None:
-            self._refuse(event, "no anchors", f"'&{event.anchor}'")
+            self._refuse(event, "no anchors", f"'&{event.anchor}'", _NO_REFERENCES)
         if event.tag is not None:
-            self._refuse(event, "no tags", f"'{event.tag}'")
+            self._refuse(
+                event,
+                "no tags",
+                f"'{event.tag}'",
+                "Write the value alone. A text that starts with '!' needs quotes.",
+            )
         if isinstance(event, yaml.CollectionStartEvent) and len(keys) >= MAX_DEPTH:
-            problem = self.document.at(_place(event.start_mark), f"at most {MAX_DEPTH} levels", "more")
+            problem = self.document.at(
+                _place(event.start_mark), f"at most {MAX_DEPTH} levels", "more", _TOO_DEEP
+            )
             raise FileErrors([*self.problems, problem])
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(events, keys)
@@ -233,9 +276,11 @@ class _Builder:
             mark = _place(event.start_mark)
             key = self._node(event, events, (*keys, ""))
             if not isinstance(key, str):
-                self._refuse(event, "a name before the colon", f"{key!r}" if key is not None else "nothing")
+                found = f"{key!r}" if key is not None else "nothing"
+                hint = f"In quotes '{event.value}' is a name." if isinstance(event, yaml.ScalarEvent) else ""
+                self._refuse(event, "a name before the colon", found, hint or "Write it as name: value.")
             elif key == "<<" and event.style is None:
-                self._refuse(event, "no merge keys", "'<<'")
+                self._refuse(event, "no merge keys", "'<<'", "Write the settings out here.")
             elif key in items:
                 first = self.document.names[(*keys, key)]
                 self._refuse(
@@ -255,15 +300,19 @@ class _Builder:
         if text in _WORDS:
             return _WORDS[text]
         if _NOT_FINITE.fullmatch(text):
-            return self._refuse(event, "a finite number", text)
+            return self._refuse(event, "a finite number", text, _NO_NUMBER)
         if _INTEGER.fullmatch(text):
             if len(text) > 20:
-                return self._refuse(event, "a number of at most 20 digits", f"one of {len(text)}")
+                return self._refuse(
+                    event, "a number of at most 20 digits", f"one of {len(text)}", "In quotes it is a text."
+                )
             return int(text, 0 if text[:2] in ("0o", "0x") else 10)
         if _FLOAT.fullmatch(text):
             number = float(text)
             return (
-                number if abs(number) != float("inf") else self._refuse(event, "a finite number", text[:40])
+                number
+                if abs(number) != float("inf")
+                else self._refuse(event, "a finite number", text[:40], _NO_NUMBER)
             )
         return text
 
@@ -272,7 +321,7 @@ class _Builder:
         try:
             return text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            self._refuse(event, "text", "half a character")
+            self._refuse(event, "text", "half a character", "Write the character itself.")
             return None
 
     def _refuse(self, event: Any, expected: str, found: str, hint: str = "") -> None:

@@ -159,7 +159,7 @@ def test_an_override_ends_the_sweep_of_its_setting(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("sampler.steps", "--set sampler.steps: expected path=value, as in sampler.steps=20, found 'sampler.steps'"),
+        ("sampler.steps", "--set sampler.steps: expected path=value, found 'sampler.steps'. As in --set sampler.steps=20"),
         ("=3", "--set =3: expected path=value"),
         ("sampler.steps=", "--set sampler.steps=: expected a whole number, found nothing"),
         ("sampler.steps=two", "--set sampler.steps=two: expected a whole number, found 'two'"),
@@ -228,7 +228,7 @@ def test_mistakes_in_moved_settings_are_told_where_they_are_written() -> None:
     ("version", "message"),
     [
         ("4", "expected a version from 2 to 3, found 4. The file is made for a newer weft; this one cannot read it."),
-        ("1", "expected a version from 2 to 3, found 1."),
+        ("1", "expected a version from 2 to 3, found 1. Files are read from version 2 on."),
     ],
 )  # fmt: skip
 def test_versions_that_no_step_leads_from(version: str, message: str) -> None:

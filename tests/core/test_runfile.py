@@ -140,7 +140,7 @@ WRONG = [
         "[0.55, 0.4, 0.95, 0.9]",
         "left",
         "6:29",
-        "expected a list, found 'left'. It has to be a list: put it in brackets.",
+        "expected a list, found 'left'. A box is [left, top, right, bottom] in fractions of the picture",
     ),
     (
         "[toy.png]",
