@@ -26,7 +26,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -59,7 +59,7 @@ class Settings:
     """What a result depends on, besides the weights."""
 
     seeds: int = 4
-    steps: int = 25
+    steps: int = 20
     scheduler: str = "dpmpp_2m"
     scale: float = 5.0
 
@@ -76,13 +76,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """Some cases, drawn with some conditioners."""
+    """Some cases, drawn with some conditioners.
+
+    Rows of the same ``plain`` have the same cases, but for the reference pictures, which no image drawn without
+    conditioners depends on: those are drawn and read once.
+    """
 
     title: str
     conditioners: tuple[str, ...]
+    plain: str
     cases: Callable[[int], Case]
     measures: tuple[str, ...]
-    note: str = ""
 
 
 def _rng(kind: int, number: int) -> np.random.Generator:
@@ -160,27 +164,27 @@ def _placed(picture: world.Picture, masks: bool = False) -> Case:
     return Case(weft.Scene(prompt, subjects=subjects), picture.objects, picture.background)
 
 
+KNOWN: Final = ("identity", "noun", "background")
+PLACED: Final = ("in place", "iou", "background")
+EVERY: Final = ("pseudo_word", "grounding", "mask_location", "subject_adapter")
 ROWS: Final = {
-    "pseudo_word": Row("one reference picture", ("pseudo_word",), alone(1), ("identity", "noun", "background")),
-    "pseudo_word, two": Row("two reference pictures", ("pseudo_word",), alone(2), ("identity", "noun", "background")),
-    "pseudo_word, four": Row("four reference pictures", ("pseudo_word",), alone(4), ("identity", "noun", "background")),
-    "fusion_text": Row("one reference picture", ("fusion_text",), alone(1), ("identity", "noun", "background")),
-    "subject_adapter": Row("one reference picture", ("subject_adapter",), alone(1), ("identity", "noun", "background")),
-    "grounding": Row("one to four boxes", ("grounding",), layouts, ("iou", "ap50", "background")),
-    "grounding, rare": Row("two things of one noun", ("grounding",), rare, ("iou", "ap50", "background")),
-    "mask_location": Row("one silhouette", ("mask_location",), masked, ("inside", "noun", "background")),
-    "two subjects": Row(
-        "two individuals in two boxes", ("pseudo_word", "grounding", "mask_location", "subject_adapter"), together(2),
-        ("in place", "iou", "background"),
+    "pseudo_word": Row("one reference picture", ("pseudo_word",), "alone", alone(1), KNOWN),
+    "pseudo_word, two": Row("two reference pictures", ("pseudo_word",), "alone", alone(2), KNOWN),
+    "pseudo_word, four": Row("four reference pictures", ("pseudo_word",), "alone", alone(4), KNOWN),
+    "subject_adapter": Row("one reference picture", ("subject_adapter",), "alone", alone(1), KNOWN),
+    "grounding": Row("one to four boxes", ("grounding",), "layouts", layouts, ("iou", "ap50", "background")),
+    "grounding, rare": Row(
+        "two things of one noun", ("grounding",), "rare", rare, ("iou", "ap50", "background")
     ),
+    "mask_location": Row(
+        "one silhouette", ("mask_location",), "masked", masked, ("inside", "noun", "background")
+    ),
+    "two subjects": Row("two individuals in two boxes", EVERY, "two", together(2), PLACED),
     "two subjects, words and boxes": Row(
-        "two individuals in two boxes", ("pseudo_word", "grounding"), together(2), ("in place", "iou", "background")
+        "two individuals in two boxes", ("pseudo_word", "grounding"), "two", together(2), PLACED
     ),
-    "three subjects": Row(
-        "three individuals in three boxes", ("pseudo_word", "grounding", "mask_location", "subject_adapter"),
-        together(3), ("in place", "iou", "background"),
-    ),
-}  # fmt: skip
+    "three subjects": Row("three individuals in three boxes", EVERY, "three", together(3), PLACED),
+}
 
 
 @lru_cache(maxsize=8)
@@ -276,18 +280,21 @@ class Kept:
     """Scores on disk, one line a case, so that a killed run goes on."""
 
     path: Path
-    done: dict[tuple[str, bool, int], list[dict[str, Any]]] = field(default_factory=dict)
+    done: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
-    def read(self) -> None:
-        if self.path.exists():
-            for line in self.path.read_text().rpartition("\n")[0].splitlines():
-                row = json.loads(line)
-                self.done[row["row"], row["with"], row["number"]] = row["images"]
+    @staticmethod
+    def read(path: Path) -> Kept:
+        kept = Kept(path)
+        if path.exists():
+            for line in path.read_text().rpartition("\n")[0].splitlines():
+                found = json.loads(line)
+                kept.done[found["number"]] = found["images"]
+        return kept
 
-    def add(self, row: str, present: bool, number: int, images: list[dict[str, Any]]) -> None:
-        self.done[row, present, number] = images
+    def add(self, number: int, images: list[dict[str, Any]]) -> None:
+        self.done[number] = images
         with self.path.open("a") as file:
-            file.write(json.dumps({"row": row, "with": present, "number": number, "images": images}) + "\n")
+            file.write(json.dumps({"number": number, "images": images}) + "\n")
 
 
 def made(name: str, weights: Path) -> weft.Conditioner:
@@ -299,25 +306,24 @@ def made(name: str, weights: Path) -> weft.Conditioner:
 
 def measure(
     pipe: weft.Pipeline,
-    weights: Path,
-    rows: Sequence[str],
+    row: Row,
+    conditioners: Sequence[weft.Conditioner],
     count: int,
     settings: Settings,
     kept: Kept,
     part: tuple[int, int],
 ) -> None:
-    """Draw and read what is not kept yet; of ``part`` = (i, n) every n-th chunk, from the i-th on."""
-    jobs = list(_jobs(rows, count))[part[0] :: part[1]]
+    """Draw and read the cases that are not kept yet; of ``part`` = (i, n) every n-th chunk, from the i-th on."""
     begun = time.monotonic()
-    for index, (row, present, numbers) in enumerate(jobs):
-        numbers = [n for n in numbers if (row, present, n) not in kept.done]
+    for start in range(part[0] * CHUNK, count, part[1] * CHUNK):
+        numbers = [n for n in range(start, min(start + CHUNK, count)) if n not in kept.done]
         if not numbers:
             continue
-        cases = [ROWS[row].cases(n) for n in numbers]
+        cases = [row.cases(n) for n in numbers]
         first = 90_000 + numbers[0] // CHUNK * settings.seeds
         result = pipe.generate(
             [case.scene for case in cases],
-            conditioners=[made(name, weights) for name in ROWS[row].conditioners] if present else (),
+            conditioners=conditioners,
             guidance=[weft.ClassifierFree(settings.scale)],
             steps=settings.steps,
             scheduler=settings.scheduler,
@@ -331,24 +337,20 @@ def measure(
         readings = judge.read(pixels)
         for k, (number, case) in enumerate(zip(numbers, cases, strict=True)):
             span = range(k * settings.seeds, (k + 1) * settings.seeds)
-            kept.add(row, present, number, [score(case, pixels[i], readings[i]) for i in span])
-        print(f"{row}, {'with' if present else 'without'}, {numbers[-1] + 1}: {time.monotonic() - begun:.0f} s, "
-              f"{index + 1} of {len(jobs)}", flush=True)  # fmt: skip
+            kept.add(number, [score(case, pixels[i], readings[i]) for i in span])
+        names = " + ".join(plugin.name for plugin in conditioners) or "nothing"
+        print(
+            f"{row.title}, {names}: {numbers[-1] + 1} of {count}, {time.monotonic() - begun:.0f} s",
+            flush=True,
+        )
 
 
-def _jobs(rows: Sequence[str], count: int) -> Iterator[tuple[str, bool, range]]:
-    for row in rows:
-        for start in range(0, count, CHUNK):
-            for present in (True, False):
-                yield row, present, range(start, min(start + CHUNK, count))
-
-
-def summary(row: str, present: bool, count: int, kept: Kept) -> dict[str, Any]:
+def summary(row: Row, count: int, kept: Kept) -> dict[str, Any]:
     """Means of the row's measures with their intervals."""
-    images = [kept.done[row, present, n] for n in range(count) if (row, present, n) in kept.done]
-    cases = [ROWS[row].cases(n) for n in range(count) if (row, present, n) in kept.done]
+    images = [kept.done[n] for n in range(count) if n in kept.done]
+    cases = [row.cases(n) for n in range(count) if n in kept.done]
     results: dict[str, Any] = {}
-    for measure_ in ROWS[row].measures:
+    for measure_ in row.measures:
         if measure_ == "ap50":
             results[measure_] = _resampled(
                 lambda picks: average_precision([(cases[i], found) for i in picks for found in images[i]]),
@@ -423,12 +425,17 @@ def main() -> None:
     arguments.kept.mkdir(parents=True, exist_ok=True)
     results = {}
     number, parts = map(int, arguments.part.split("/"))
-    for row in arguments.rows:
-        kept = Kept(arguments.kept / f"{key(settings, folder, weights, row)}.jsonl")
-        kept.read()
-        measure(pipe, weights, [row], arguments.cases, settings, kept, (number, parts))
+    for title in arguments.rows:
+        row, found = ROWS[title], []
+        for names in ((), row.conditioners):
+            name = title if names else row.plain
+            digest = key(settings, used(folder, weights, names), name)
+            kept = Kept.read(arguments.kept / f"{digest}.jsonl")
+            conditioners = [made(one, weights) for one in names]
+            measure(pipe, row, conditioners, arguments.cases, settings, kept, (number, parts))
+            found.append(kept)
         if parts == 1:
-            results[row] = [summary(row, present, arguments.cases, kept) for present in (False, True)]
+            results[title] = [summary(row, arguments.cases, kept) for kept in found]
     if parts > 1:
         return
     text = table(results)
@@ -441,7 +448,7 @@ def main() -> None:
         "command": command,
         "settings": asdict(settings),
         "machine": where,
-        "weights": used(folder, weights, ROWS),
+        "weights": used(folder, weights, {name for row in ROWS.values() for name in row.conditioners}),
         "rows": results,
     }
     (ROOT / "benchmarks/results/conditioners.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -455,18 +462,18 @@ def main() -> None:
     )
 
 
-def used(folder: Path, weights: Path, rows: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of the weights that take part: the model's own, the conditioners' of some rows, and the judge's."""
-    names = {f"{name}.safetensors" for row in rows for name in ROWS[row].conditioners}
+def used(folder: Path, weights: Path, conditioners: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the weights that take part: the model's own, the conditioners', and the judge's."""
+    names = {f"{name}.safetensors" for name in conditioners}
     model = {name: value for name, value in digests(folder).items() if not name.startswith("weft/")}
     trained = {f"weft/{name}": value for name, value in digests(weights).items() if name in names}
     seen = {f"judge/{name}": value for name, value in digests(Path(judge.__path__[0])).items()}
     return model | trained | seen
 
 
-def key(settings: Settings, folder: Path, weights: Path, row: str) -> str:
-    """A digest of all that a row's scores depend on."""
-    text = json.dumps([asdict(settings), used(folder, weights, [row]), CHUNK, row])
+def key(settings: Settings, weights: dict[str, str], name: str) -> str:
+    """A digest of all that scores depend on."""
+    text = json.dumps([asdict(settings), weights, CHUNK, name])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,8 +1,8 @@
 """What do the pooled features of the tiny model's image tower tell of a picture?
 
-Noun, emblem and trim of held-out individuals, read from portraits by linear probes that were trained on portraits of
-training individuals (features normalised as `pseudo_word` does); and how often a held-out picture finds its caption
-among 64. Intervals are Wilson's.
+Noun, emblem, trim and colours of held-out individuals, read from portraits by linear probes that were trained on
+portraits of training individuals (features normalised as `pseudo_word` does); and how often a held-out picture finds
+its caption among 64. Intervals are Wilson's.
 
     python benchmarks/image_tower.py                                    # the shipped tower
     python benchmarks/image_tower.py --before OLD.safetensors           # beside another checkpoint of the same shape
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from open_clip.model import CLIP
 from safetensors.torch import load_file
@@ -36,6 +37,9 @@ from weft.zoo.world.patterns import EMBLEMS, TRIMS
 ROOT: Final = Path(__file__).parents[1]
 TINY: Final = Path(zoo.__path__[0]) / "tiny"
 GROUP: Final = 64
+PARTS: Final = ("body", "second", "outline", "emblem")
+NEAR: Final = 0.1
+"""Root mean square over red, green and blue."""
 
 
 @torch.no_grad()
@@ -49,6 +53,13 @@ def portraits(pairs: list[tuple[int, int]]) -> Float[Tensor, "n 3 64 64"]:
     return torch.cat([pixels(portrait(*pair).image(64)[None]) for pair in pairs])
 
 
+def ridge(
+    known: Float[Tensor, "n e"], wanted: Float[Tensor, "n k"], penalty: float = 10.0
+) -> Float[Tensor, "e k"]:
+    """The linear map from features to what they should tell, by ridge regression."""
+    return torch.linalg.solve(known.T @ known + penalty * torch.eye(known.shape[1]), known.T @ wanted)
+
+
 def measure(weights: Path) -> dict[str, list[bool]]:
     """Outcomes of a checkpoint by what was asked."""
     clip = create(TINY / "open_clip" / "open_clip_config.json")
@@ -59,7 +70,7 @@ def measure(weights: Path) -> dict[str, list[bool]]:
         [(i, k) for i in HELD_OUT_SUBJECTS for k in range(3)],
     )
     known, asked = (F.layer_norm(features(clip, portraits(pairs)), (128,)) for pairs in (seen, unseen))
-    (labels, _), (answers, _) = looks_of([i for i, _ in seen]), looks_of([i for i, _ in unseen])
+    (labels, colors), (answers, wanted) = looks_of([i for i, _ in seen]), looks_of([i for i, _ in unseen])
     found: dict[str, list[bool]] = {}
     for column, (name, words) in enumerate((("noun", KINDS), ("emblem", EMBLEMS), ("trim", TRIMS))):
         torch.manual_seed(column)
@@ -73,6 +84,10 @@ def measure(weights: Path) -> dict[str, list[bool]]:
         found[f"{name} of a held-out portrait (chance {100 / len(words):.0f} %)"] = (
             probe(asked).argmax(1) == answers[:, column]
         ).tolist()
+    guessed = asked @ ridge(known, colors - colors.mean(0)) + colors.mean(0)
+    error = rearrange((guessed - wanted).square(), "n (part channel) -> part n channel", channel=3)
+    for part, off in zip(PARTS, error.mean(-1).sqrt(), strict=True):
+        found[f"{part} colour of a held-out portrait, within {NEAR} of RGB's range"] = (off <= NEAR).tolist()
     pictures = [sample(7000 + i, "held_out") for i in range(10 * GROUP)]
     words = load(TINY / "tokenizer")
     ids = torch.tensor(

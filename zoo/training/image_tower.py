@@ -36,6 +36,7 @@ class ImageTowerRecipe(BaseModel):
     looks: float = Field(
         1.0, ge=0, description="weight of reading noun, emblem, trim and colours of a portrait"
     )
+    colors: float = Field(10.0, ge=0, description="how much more the error of the colours, in [0, 1], weighs in it")
     subjects: float = Field(0.3, ge=0, description="weight of the contrast between portraits of subjects")
     loop: LoopRecipe
 
@@ -92,7 +93,7 @@ class ImageTowerTask(Task):
         pairs = rearrange(F.normalize(model.subject(read), dim=-1), "(n view) d -> view n d", view=2)
         target = torch.arange(pairs.shape[1], device=device)
         alike = F.cross_entropy(pairs[0] @ pairs[1].T * 15, target)
-        loss = contrast + recipe.looks * (words + 10 * hues) + recipe.subjects * alike
+        loss = contrast + recipe.looks * (words + recipe.colors * hues) + recipe.subjects * alike
         right = {
             f"{name}_accuracy": (g.argmax(1) == classes[:, i]).float().mean()
             for i, (name, g) in enumerate(zip(("noun", "emblem", "trim"), guesses, strict=True))
