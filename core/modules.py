@@ -76,6 +76,17 @@ class LowRank(ByPath):
         self._target = target
 
     @classmethod
+    def matching(
+        cls,
+        model: nn.Module,
+        pattern: str,
+        rank: int,
+        target: Literal["unet", "text_encoder"] = "unet",
+    ) -> LowRank:
+        """Deltas of the layers in whose paths a regular expression is found; of none where the rank is 0."""
+        return cls(model, layers(model, pattern) if rank else (), rank, target)
+
+    @classmethod
     def like(
         cls,
         model: nn.Module,

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from ..core.errors import UserError
 from ..core.images import open_image
+from ..core.modules import LowRank
+from ..core.ports import WeightDelta
 from ..core.scene import ImageSource, Scene, Subject, locate
 from ..core.text import PromptTokens
 from ..core.vision import ImageTower
@@ -67,6 +69,28 @@ class WordNetwork(nn.Module):
         weight = known.to(words)
         weight = weight / weight.sum(dim=-1, keepdim=True).clamp_min(1.0)
         return torch.einsum("bskd,bsk->bsd", words, weight)
+
+
+class WordNetworks(nn.Module):
+    """What `pseudo_word` and `fusion_text` both train.
+
+    Args:
+        word: makes the words.
+        unet: low-rank deltas of the UNet; they may be of no layer.
+    """
+
+    def __init__(self, word: WordNetwork, unet: LowRank) -> None:
+        super().__init__()
+        self.word, self.unet = word, unet
+
+    def words(self, pooled: Float[Tensor, "b s k e"], known: Bool[Tensor, "b s k"]) -> Float[Tensor, "b s d"]:
+        """One word a subject; see `WordNetwork.forward`."""
+        words: Tensor = self.word(pooled, known)
+        return words
+
+    def deltas(self) -> tuple[WeightDelta, ...]:
+        """The UNet's deltas; gradients reach the parameters."""
+        return self.unet.deltas()
 
 
 def write_words(

@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from ...core.conditions import whole
 from ...core.deltas import installed
-from ...core.modules import LowRank, layers
+from ...core.modules import LowRank
 from ...core.ports import WeightDelta
 from ...core.safe import fill
 from ...core.text import TextEncoder
-from ..subject_words import WordNetwork, write_words
+from ..subject_words import WordNetwork, WordNetworks, write_words
 
 TEXT_PROJECTIONS = r"attn2\.to_[kv]$"
 """The UNet's layers that Subject-Diffusion trains beside its adapter: the keys and values of the text."""
 
 
-class FusionTextNetworks(nn.Module):
+class FusionTextNetworks(WordNetworks):
     """What Subject-Diffusion trains on its text path: network, text encoder, keys and values (arXiv 2307.11410).
 
     The retrained layers are held as low-rank deltas, so that only branches with the conditioner see them. Tensors are
@@ -33,8 +33,8 @@ class FusionTextNetworks(nn.Module):
     """
 
     def __init__(self, word: WordNetwork, text: LowRank, unet: LowRank) -> None:
-        super().__init__()
-        self.word, self.text, self.unet = word, text, unet
+        super().__init__(word, unet)
+        self.text = text
 
     @classmethod
     def create(
@@ -65,10 +65,8 @@ class FusionTextNetworks(nn.Module):
         text_rank = rank if text_rank is None else text_rank
         return cls(
             WordNetwork(image_width, hidden or text_width, text_width),
-            LowRank(
-                text_model, layers(text_model, text_paths) if text_rank else (), text_rank, "text_encoder"
-            ),
-            LowRank(unet, layers(unet, paths) if rank else (), rank),
+            LowRank.matching(text_model, text_paths, text_rank, "text_encoder"),
+            LowRank.matching(unet, paths, rank),
         )
 
     @classmethod
@@ -96,11 +94,6 @@ class FusionTextNetworks(nn.Module):
         fill(networks, tensors, place, dtype)
         return networks.eval().requires_grad_(False)
 
-    def words(self, pooled: Float[Tensor, "b s k e"], known: Bool[Tensor, "b s k"]) -> Float[Tensor, "b s d"]:
-        """One word a subject, from k pictures each, of which those that are ``known`` count."""
-        words: Tensor = self.word(pooled, known)
-        return words
-
     def states(
         self,
         encoder: TextEncoder,
@@ -122,7 +115,3 @@ class FusionTextNetworks(nn.Module):
     def text_deltas(self) -> tuple[WeightDelta, ...]:
         """The text encoder's deltas; gradients reach the parameters."""
         return self.text.deltas()
-
-    def deltas(self) -> tuple[WeightDelta, ...]:
-        """The UNet's deltas; gradients reach the parameters."""
-        return self.unet.deltas()

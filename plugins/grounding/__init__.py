@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ...core.conditioner import Conditioner, Prepared
+from ...core.conditioner import Prepared
 from ...core.hookspecs import hookimpl
 from ...core.plugin import Plugin
 from ...core.records import record
+from ..trained import TrainedOnPictures
 
 if TYPE_CHECKING:
     from ...core.host import Host
@@ -40,7 +41,7 @@ KEYPOINTS = (
 
 
 @record
-class Grounding(Conditioner):
+class Grounding(TrainedOnPictures):
     """Puts subjects where their boxes are, or persons where their keypoints are.
 
     Every subject with a box becomes a token of its phrase, its picture or both with the Fourier features of its box;
@@ -56,8 +57,6 @@ class Grounding(Conditioner):
         mode: what is known of a subject: ``text``, its phrase in its box; ``image``, its reference images in its box;
             ``text_image``, both, or the phrase alone where it has no images; ``keypoints``, its keypoints.
         max_objects: tokens of each kind; 30 in the released code. Keypoint weights say it themselves.
-        image_encoder: a local open_clip checkpoint (``.safetensors``); the model folder's own by default.
-        architecture: its name in open_clip.
         image_projection: a ``.safetensors`` file with the matrix that takes pictures' features to those of phrases:
             diffusers' `CLIPImageProjection`, or the open_clip checkpoint itself. Without it they are taken as they are.
 
@@ -69,18 +68,11 @@ class Grounding(Conditioner):
 
     name: ClassVar[str] = "grounding"
 
-    weights: Annotated[Path | None, Field(description="trained weights; the model's own by default")] = None
     mode: Annotated[
         Literal["text", "image", "text_image", "keypoints"],
         Field(description="what of a subject is put in its place"),
     ] = "text"
     max_objects: Annotated[int, Field(ge=1, description="grounding tokens of each kind")] = 30
-    image_encoder: Annotated[
-        Path | None, Field(description="open_clip checkpoint; the model's own by default")
-    ] = None
-    architecture: Annotated[
-        str | None, Field(description="the image encoder's name in open_clip; OpenAI's ViT-L/14 by default")
-    ] = None
     image_projection: Annotated[
         Path | None, Field(description="matrix from pictures' features to phrases'; none by default")
     ] = None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ...core.conditioner import Conditioner, Prepared
+from ...core.conditioner import Prepared
 from ...core.hookspecs import hookimpl
 from ...core.plugin import Plugin
 from ...core.records import record
+from ..trained import Trained
 
 if TYPE_CHECKING:
     from ...core.host import Host
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @record
-class MaskLocation(Conditioner):
+class MaskLocation(Trained):
     """Shows the UNet where subjects are, as one more input channel (section 3.2).
 
     The channel is 1 where the background is and 0 inside a subject's mask, or its box when it has none; the channels of
@@ -27,7 +27,6 @@ class MaskLocation(Conditioner):
     null is the frozen UNet itself, which no mask equals, because any mask adds the convolution's bias.
 
     Args:
-        weights: a ``.safetensors`` file; the model folder's own ``weft/mask_location.safetensors`` by default.
         resize: how the mask comes to the latents' size: ``nearest``, the value at the centre of every position, as in
             training; or ``area``, the share of it that is covered, which keeps what is thinner than a position.
 
@@ -38,7 +37,6 @@ class MaskLocation(Conditioner):
 
     name: ClassVar[str] = "mask_location"
 
-    weights: Annotated[Path | None, Field(description="trained weights; the model's own by default")] = None
     resize: Annotated[
         Literal["nearest", "area"], Field(description="how the mask comes to the latents' size")
     ] = "nearest"

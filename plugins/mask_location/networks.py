@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ...core.conditions import resize
 from ...core.maps import Grid
-from ...core.modules import LowRank, layers
+from ...core.modules import LowRank
 from ...core.ports import WeightDelta
 from ...core.safe import fill
 
@@ -49,7 +49,7 @@ class MaskLocationNetworks(nn.Module):
             rank: of the deltas; 0 is without them.
             paths: a regular expression that is found in the paths of the layers to change; all by default.
         """
-        return cls(unet.conv_in, LowRank(unet, layers(unet, paths) if rank else (), rank))
+        return cls(unet.conv_in, LowRank.matching(unet, paths, rank))
 
     @classmethod
     def from_tensors(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
-from ...core.conditioner import Conditioner, Prepared
+from ...core.conditioner import Prepared
 from ...core.hookspecs import hookimpl
 from ...core.plugin import Plugin
 from ...core.records import record
+from ..trained import TrainedOnPictures
 
 if TYPE_CHECKING:
     from ...core.host import Host
@@ -19,17 +17,11 @@ if TYPE_CHECKING:
 
 
 @record
-class PseudoWord(Conditioner):
+class PseudoWord(TrainedOnPictures):
     """Shows subjects as in their reference images: each takes one word, made of its images, at its noun.
 
     The prompt with these words goes through the text transformer (h_r); of its states the prompt's own (h_y) take those
     of the nouns alone (h_u). Low-rank deltas of the UNet, the paper's second phase, go with it.
-
-    Args:
-        weights: a ``.safetensors`` file; the model folder's own ``weft/pseudo_word.safetensors`` by default.
-        image_encoder: a local open_clip checkpoint (``.safetensors``); the model folder's own by default.
-        architecture: its name in open_clip; by default what an ``open_clip_config.json`` beside it says, else
-            ``"ViT-L-14-quickgelu"``, OpenAI's.
 
     Raises:
         UserError: on `generate`: no subject of a scene has images, one cannot be read, two subjects share a noun, or
@@ -37,14 +29,6 @@ class PseudoWord(Conditioner):
     """
 
     name: ClassVar[str] = "pseudo_word"
-
-    weights: Annotated[Path | None, Field(description="trained weights; the model's own by default")] = None
-    image_encoder: Annotated[
-        Path | None, Field(description="open_clip checkpoint; the model's own by default")
-    ] = None
-    architecture: Annotated[
-        str | None, Field(description="the image encoder's name in open_clip; OpenAI's ViT-L/14 by default")
-    ] = None
 
     def prepare(self, scene: Scene, host: Host) -> Prepared:
         from .read import read

@@ -8,14 +8,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ...core.modules import LowRank, layers
-from ...core.ports import WeightDelta
+from ...core.modules import LowRank
 from ...core.safe import fill
 from ...core.text import TextEncoder
-from ..subject_words import WordNetwork, unify, write_words
+from ..subject_words import WordNetwork, WordNetworks, unify, write_words
 
 
-class PseudoWordNetworks(nn.Module):
+class PseudoWordNetworks(WordNetworks):
     """What UMM-Diffusion trains (arXiv 2303.09319): the network first, and in a second phase the UNet with it.
 
     The second phase is held as low-rank deltas, so that only branches with the conditioner see it. Tensors are named
@@ -23,7 +22,7 @@ class PseudoWordNetworks(nn.Module):
 
     A word is ``keep`` times the noun's own embedding and what the network makes of the pictures. The paper does not say
     whether the noun stays; with ``keep`` learned, from 1 on, an untrained word is nearly its noun, and the network has
-    the looks alone to learn. Without it the tiny model's drawings lost their nouns, and lacked them after 900 steps.
+    the looks alone to learn.
 
     Args:
         word: makes the words.
@@ -31,8 +30,7 @@ class PseudoWordNetworks(nn.Module):
     """
 
     def __init__(self, word: WordNetwork, unet: LowRank) -> None:
-        super().__init__()
-        self.word, self.unet = word, unet
+        super().__init__(word, unet)
         self.keep = nn.Parameter(torch.ones(()))
 
     @classmethod
@@ -57,7 +55,7 @@ class PseudoWordNetworks(nn.Module):
         """
         return cls(
             WordNetwork(image_width, hidden or text_width, text_width),
-            LowRank(unet, layers(unet, paths) if rank else (), rank),
+            LowRank.matching(unet, paths, rank),
         )
 
     @classmethod
@@ -82,11 +80,6 @@ class PseudoWordNetworks(nn.Module):
             )
         fill(networks, tensors, place, dtype)
         return networks.eval().requires_grad_(False)
-
-    def words(self, pooled: Float[Tensor, "b s k e"], known: Bool[Tensor, "b s k"]) -> Float[Tensor, "b s d"]:
-        """One word a subject, from k pictures each, of which those that are ``known`` count."""
-        words: Tensor = self.word(pooled, known)
-        return words
 
     def rearranged(
         self,
@@ -117,7 +110,3 @@ class PseudoWordNetworks(nn.Module):
         if plain is None:
             plain = encoder.states(ids)
         return unify(plain, self.rearranged(encoder, ids, words, places), places)
-
-    def deltas(self) -> tuple[WeightDelta, ...]:
-        """The port entries of the second phase; gradients reach the parameters."""
-        return self.unet.deltas()

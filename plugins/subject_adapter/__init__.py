@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from ...core.conditioner import Conditioner, Prepared
+from ...core.conditioner import Prepared
 from ...core.hookspecs import hookimpl
 from ...core.plugin import Plugin
 from ...core.records import record
+from ..trained import TrainedOnPictures
 
 if TYPE_CHECKING:
     from ...core.host import Host
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @record
-class SubjectAdapter(Conditioner):
+class SubjectAdapter(TrainedOnPictures):
     """Shows the UNet the patches of subjects' reference pictures, each with the subject's box (section 3.2).
 
     Gated self-attention between self- and cross-attention of every transformer block reads the tokens of all subjects
@@ -28,14 +28,9 @@ class SubjectAdapter(Conditioner):
 
     Of several pictures of a subject the first is read: a token belongs to one patch of one picture, so a mean over
     pictures would mix parts that have nothing to do with each other, and the others in places of their own would ask
-    for the subject twice. `pseudo_word` reads them all.
+    for the subject twice. `pseudo_word` reads them all. The weights say how many subjects there may be.
 
     Args:
-        weights: a ``.safetensors`` file, which says how many subjects there may be; the model folder's own
-            ``weft/subject_adapter.safetensors`` by default.
-        image_encoder: a local open_clip checkpoint (``.safetensors``); the model folder's own by default.
-        architecture: its name in open_clip; by default what an ``open_clip_config.json`` beside it says, else
-            ``"ViT-L-14-quickgelu"``, OpenAI's.
         use_box: whether the tokens say where a subject is; the box of its mask stands in for a box.
 
     Raises:
@@ -45,13 +40,6 @@ class SubjectAdapter(Conditioner):
 
     name: ClassVar[str] = "subject_adapter"
 
-    weights: Annotated[Path | None, Field(description="trained weights; the model's own by default")] = None
-    image_encoder: Annotated[
-        Path | None, Field(description="open_clip checkpoint; the model's own by default")
-    ] = None
-    architecture: Annotated[
-        str | None, Field(description="the image encoder's name in open_clip; OpenAI's ViT-L/14 by default")
-    ] = None
     use_box: Annotated[bool, Field(description="whether the tokens say where a subject is")] = True
 
     def prepare(self, scene: Scene, host: Host) -> Prepared:
