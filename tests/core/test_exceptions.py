@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import diffusers
+import port_plugins
 import pytest
 import torch
 from torch import nn
@@ -18,12 +16,6 @@ from weft.core import conditions, deltas, energy, pipeline, ports, stepper
 from weft.core.conditioner import Fixed
 from weft.core.guidance import LatentEdit
 from weft.testing import random_pipeline
-
-_spec = importlib.util.spec_from_file_location("port_plugins", Path(__file__).parent / "port_plugins.py")
-assert _spec is not None
-assert _spec.loader is not None
-port_plugins = sys.modules["port_plugins"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(port_plugins)
 
 SCENE = weft.Scene(
     "a toy and a red star on grass",

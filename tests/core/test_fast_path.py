@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import runpy
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import port_plugins as plugins
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -36,13 +36,6 @@ from weft.core.schedulers import SCHEDULERS
 from weft.core.stepper import Stepper, Watch
 from weft.core.unet import UNetWalk
 from weft.testing import random_pipeline, random_unet
-
-_spec = importlib.util.spec_from_file_location("port_plugins", Path(__file__).parent / "port_plugins.py")
-assert _spec is not None
-assert _spec.loader is not None
-plugins = sys.modules.setdefault("port_plugins", importlib.util.module_from_spec(_spec))
-if not hasattr(plugins, "fusers"):
-    _spec.loader.exec_module(plugins)
 
 # how a network of Stable Diffusion 1.5's shape is made and counted
 costs = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "attend_and_excite_cost.py"))

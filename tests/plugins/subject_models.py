@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import sys
 import tempfile
 from pathlib import Path
 
@@ -79,11 +77,6 @@ def bright(box: tuple[int, int, int, int], size: tuple[int, int] = (32, 32)) -> 
 
 def port_plugins():
     """The small conditioners of tests/core, one a port."""
-    if "port_plugins" not in sys.modules:
-        path = Path(__file__).parent.parent / "core" / "port_plugins.py"
-        spec = importlib.util.spec_from_file_location("port_plugins", path)
-        assert spec
-        assert spec.loader
-        sys.modules["port_plugins"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["port_plugins"])
-    return sys.modules["port_plugins"]
+    import port_plugins
+
+    return port_plugins

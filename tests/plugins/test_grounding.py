@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import port_plugins as ports
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -27,19 +26,6 @@ from weft.plugins.grounding.features import phrase_features
 from weft.plugins.grounding.keys import in_diffusers_names
 from weft.plugins.grounding.networks import GroundingNetworks
 from weft.testing import Case, parametrize_with_checks, random_model
-
-
-def loaded(name: str):
-    path = Path(__file__).parent / name
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-ports = loaded("../core/port_plugins.py")
 
 
 @functools.cache

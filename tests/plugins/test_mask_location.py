@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-from pathlib import Path
 
+import port_plugins
 import pytest
+import subject_models as models
 import torch
 from torch import nn
 
@@ -18,12 +18,6 @@ from weft.core.ports import InputChannels, WeightDelta
 from weft.core.unet import UNetWalk
 from weft.plugins.mask_location.networks import MaskLocationNetworks, at_grid, background
 from weft.testing import Case, parametrize_with_checks, random_unet
-
-_spec = importlib.util.spec_from_file_location("subject_models", Path(__file__).parent / "subject_models.py")
-assert _spec
-assert _spec.loader
-models = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(models)
 
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -173,7 +167,7 @@ def test_scenes_of_a_batch_share_one_call() -> None:
     assert len(conditions.deltas) == len(models.mask_networks().deltas())
 
 
-@pytest.mark.parametrize("other", models.port_plugins().ALL, ids=lambda cls: cls.name)
+@pytest.mark.parametrize("other", port_plugins.ALL, ids=lambda cls: cls.name)
 def test_beside_other_plugins_in_either_order(other) -> None:
     ours = weft.MaskLocation()
     first, last = draw(ours, other()), draw(other(), ours)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import itertools
-from pathlib import Path
 
 import pytest
+import subject_models as models
 import torch
 
 import weft
@@ -16,12 +15,6 @@ from weft.plugins.fusion_text.networks import FusionTextNetworks
 from weft.plugins.grounding.networks import GroundingNetworks
 from weft.plugins.pseudo_word.networks import PseudoWordNetworks
 from weft.testing import random_unet
-
-_spec = importlib.util.spec_from_file_location("subject_models", Path(__file__).parent / "subject_models.py")
-assert _spec
-assert _spec.loader
-models = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(models)
 
 SCENE = weft.Scene(
     "a toy and a red star on grass",

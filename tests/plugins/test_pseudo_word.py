@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import open_clip
+import port_plugins
 import pytest
 import torch
+import word_model
 from open_clip.model import CLIP
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
+from word_model import model, picture, prepared
 
 import weft
 from weft.core.branches import Branch
@@ -25,20 +26,6 @@ from weft.core.vision import ARCHITECTURE
 from weft.plugins.pseudo_word.networks import PseudoWordNetworks
 from weft.plugins.subject_words import noun_positions, write_words
 from weft.testing import Case, parametrize_with_checks, random_unet
-
-
-def beside(path: str, name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / path)
-    assert spec
-    assert spec.loader
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-port_plugins = beside("../core/port_plugins.py", "port_plugins")
-word_model = beside("word_model.py", "word_model")
-model, picture, prepared = word_model.model, word_model.picture, word_model.prepared
 
 TOY = weft.Subject("toy", images=[picture(0)], box=(0.25, 0.25, 0.75, 1.0))
 SCENE = weft.Scene("a toy on grass", [TOY])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
-from pathlib import Path
 
+import port_plugins
 import pytest
+import subject_models as models
 import torch
 from PIL import Image
 from torch.nn import functional as F
@@ -20,12 +20,6 @@ from weft.core.unet import UNetWalk
 from weft.plugins.gated_attention import fourier_features
 from weft.plugins.subject_adapter.networks import SubjectAdapterNetworks
 from weft.testing import Case, parametrize_with_checks, random_unet
-
-_spec = importlib.util.spec_from_file_location("subject_models", Path(__file__).parent / "subject_models.py")
-assert _spec
-assert _spec.loader
-models = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(models)
 
 BOX = (0.25, 0.5, 0.75, 1.0)
 PICTURE = models.picture(0)
@@ -166,7 +160,7 @@ def test_rows_of_two_scenes_share_one_call() -> None:
     assert group.state.shape[0] == 4
 
 
-@pytest.mark.parametrize("other", models.port_plugins().ALL, ids=lambda cls: cls.name)
+@pytest.mark.parametrize("other", port_plugins.ALL, ids=lambda cls: cls.name)
 def test_beside_other_plugins_in_either_order(other) -> None:
     ours = weft.SubjectAdapter()
     first, last = draw(ours, other()), draw(other(), ours)
