@@ -32,7 +32,7 @@ def run_file_schema(plugins: Registry | None = None) -> dict[str, Any]:
     """
     known = plugins or registry()
     definitions: dict[str, Any] = {}
-    top = _section(Settings, definitions)
+    top = section_schema(Settings, definitions)
     properties: dict[str, Any] = dict(top["properties"])
     properties["version"] = {"const": VERSION, "description": properties["version"]["description"]}
     properties["model"] |= {"examples": sorted(known.models())}
@@ -45,7 +45,7 @@ def run_file_schema(plugins: Registry | None = None) -> dict[str, Any]:
         }
     properties["guidance"]["default"] = ["classifier_free"]
     properties["metrics"]["items"] = {"enum": sorted(known.metrics())}
-    ranged = _section(SeedRange, definitions)
+    ranged = section_schema(SeedRange, definitions)
     properties["seeds"] = {
         "anyOf": [{**_without(properties["seeds"], "description", "default"), "uniqueItems": True}, ranged],
         "default": [0],
@@ -98,7 +98,7 @@ def _plugins(known: Registry, kind: str, definitions: dict[str, Any]) -> dict[st
     for found in known.plugins():
         if found.value.kind != kind:
             continue
-        section = _section(found.value, definitions)
+        section = section_schema(found.value, definitions)
         if not section.get("required"):
             names.append(found.name)
         summary = found.value.summary()
@@ -118,7 +118,7 @@ def _plugins(known: Registry, kind: str, definitions: dict[str, Any]) -> dict[st
     return {"anyOf": [{"enum": names}, *sections]} if names else {"anyOf": sections or [False]}
 
 
-def _section(section: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
+def section_schema(section: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """The schema of a record; the records within it go to the definitions."""
     made = TypeAdapter(section).json_schema(
         ref_template=REFERENCE, schema_generator=_Draft07, mode="validation"
