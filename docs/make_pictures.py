@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import weft
+from weft.cli.layout import color_of
 from weft.core.chart import contact_sheet
+from weft.core.images import open_image
 from weft.zoo import world
+from weft.zoo.training.conditioners.records import world_record
 
 HERE: Final = Path(__file__).parent / "images"
 SEEDS: Final = (0, 1, 2, 3, 4, 5)
@@ -57,12 +61,15 @@ def compare(scene: weft.Scene, rows: dict[str, Sequence[weft.Guidance]]) -> Imag
     return contact_sheet(pictures, [f"seed {seed}" for seed in SEEDS], list(rows))
 
 
-def referenced() -> weft.Scene:
-    """A held-out individual, shown on grass and asked for in snow."""
-    subject = world.HELD_OUT_SUBJECTS[0]
+PORTRAITS: Final = ((0, "snow"), (1, "sand"), (2, "night"))
+
+
+def referenced(number: int = 0, where: str = "snow") -> weft.Scene:
+    """A held-out individual, shown on grass and asked for elsewhere."""
+    subject = world.HELD_OUT_SUBJECTS[number]
     photo = Image.fromarray(world.portrait(subject, 0, background="grass").image(64))
     noun = world.subject(subject).noun
-    prompt = world.describe("snow", [(noun, None, None, None, subject)])
+    prompt = world.describe(where, [(noun, None, None, None, subject)])
     return weft.Scene(prompt, subjects=[weft.Subject(noun, images=[photo])])
 
 
@@ -121,6 +128,76 @@ def instruct() -> Image.Image:
     return contact_sheet(list(rows.values()), [f"seed {seed}" for seed in SEEDS], list(rows))
 
 
+def placed(number: int, subjects: float = 0.0, count: int = 2, images: int = 1) -> weft.Scene:
+    """A held-out picture of the world as a scene: caption, boxes, silhouettes, and photos of its individuals."""
+    picture = world.sample(60_000 + number, "held_out", count=count, subjects=subjects)
+    record = world_record(picture, [world.describe(picture.background, picture.objects)], 64, images)
+    return record.scenes[0]
+
+
+def outlined(image: Image.Image, scene: weft.Scene, factor: int = 2) -> Image.Image:
+    """A picture enlarged, with its subjects' boxes."""
+    made = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    pen = ImageDraw.Draw(made)
+    for number, subject in enumerate(scene.subjects):
+        if subject.box is not None:
+            left, top, right, bottom = (side * made.width for side in subject.box)
+            pen.rectangle((left, top, right - 1, bottom - 1), outline=color_of(number), width=2)
+    return made
+
+
+def asked(scene: weft.Scene) -> Image.Image:
+    """Boxes, silhouettes and photos of a scene on an empty canvas, in the pictures' size; a photo alone as it is."""
+    canvas = Image.new("RGB", (64, 64), "white")
+    for number, subject in enumerate(scene.subjects):
+        photo = open_image(subject.images[0], "photo").resize((64, 64)) if subject.images else None
+        if subject.box is None:
+            return outlined(photo or canvas, scene)
+        left, top, right, bottom = (round(side * 64) for side in subject.box)
+        if photo is not None:
+            canvas.paste(photo.resize((right - left, bottom - top)), (left, top))
+        elif subject.mask is not None:
+            canvas.paste(color_of(number), (0, 0), open_image(subject.mask, "mask").convert("L"))
+    return outlined(canvas, scene)
+
+
+def with_and_without(scenes: Sequence[weft.Scene], conditioners: Sequence[str]) -> Image.Image:
+    """A row for each scene: what is asked for, one picture without the conditioners, and some with them."""
+    rows = []
+    for scene in scenes:
+        without, present = row(scene, [CFG])[:1], row(scene, [CFG], conditioners)[:4]
+        rows.append([asked(scene), *(outlined(image, scene) for image in (*without, *present))])
+    columns = ["asked for", "without", *(f"with, seed {seed}" for seed in SEEDS[:4])]
+    return contact_sheet(rows, columns, [""] * len(rows))
+
+
+def pseudo_word() -> Image.Image:
+    return with_and_without([referenced(number, where) for number, where in PORTRAITS], ["pseudo_word"])
+
+
+def subject_adapter() -> Image.Image:
+    return with_and_without([placed(n, subjects=1.0, count=1) for n in range(3)], ["subject_adapter"])
+
+
+def grounding() -> Image.Image:
+    scenes = [placed(n, count=2 + n) for n in range(3)]
+    return with_and_without([_bare(scene) for scene in scenes], ["grounding"])
+
+
+def mask_location() -> Image.Image:
+    return with_and_without([placed(10 + n, count=1) for n in range(3)], ["mask_location"])
+
+
+def together() -> Image.Image:
+    names = ["pseudo_word", "grounding", "mask_location", "subject_adapter"]
+    return with_and_without([placed(20 + n, subjects=1.0, count=2) for n in range(3)], names)
+
+
+def _bare(scene: weft.Scene) -> weft.Scene:
+    subjects = [replace(subject, mask=None, images=()) for subject in scene.subjects]
+    return replace(scene, subjects=subjects)
+
+
 PICTURES: Final[dict[str, Callable[[], Image.Image]]] = {
     made.__name__: made
     for made in (
@@ -130,8 +207,13 @@ PICTURES: Final[dict[str, Callable[[], Image.Image]]] = {
         delayed,
         diffusers_guider,
         fusing,
+        grounding,
         instruct,
         layout,
+        mask_location,
+        pseudo_word,
+        subject_adapter,
+        together,
     )
 }
 
