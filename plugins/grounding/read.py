@@ -74,7 +74,9 @@ def _boxes(
         return values, known
 
     everybody = range(count)
-    boxes, _ = filled(torch.tensor([subject.box for subject in subjects], device=host.device), everybody)
+    wide = torch.promote_types(host.dtype, torch.float32)  # half precision is too coarse for places
+    where = torch.tensor([subject.box for subject in subjects], device=host.device, dtype=wide)
+    boxes, _ = filled(where, everybody)
     phrases = phrase_features(host.text, [subject.phrase for subject in subjects]).to(host.device)
     text, text_known = filled(phrases, everybody)
     tokenizer = networks.tokenizer
@@ -130,7 +132,8 @@ def _keypoints(networks: GroundingNetworks, scene: Scene, host: Host) -> Float[T
         raise UserError(f"grounding, scene '{scene.prompt}'", "a subject with keypoints", "none", hint)
     if len(subjects) > persons:
         raise UserError("grounding", f"at most {persons} subject(s) with keypoints", str(len(subjects)))
-    points = torch.zeros(2, persons, kinds, 2, device=host.device)
+    wide = torch.promote_types(host.dtype, torch.float32)  # half precision is too coarse for places
+    points = torch.zeros(2, persons, kinds, 2, device=host.device, dtype=wide)
     known = torch.zeros(2, persons, kinds, device=host.device)
     names = KEYPOINTS[:kinds]
     for person, subject in enumerate(subjects):
@@ -140,7 +143,7 @@ def _keypoints(networks: GroundingNetworks, scene: Scene, host: Host) -> Float[T
                 raise UserError(
                     place, f"names among {', '.join(names)}", f"'{name}'", did_you_mean(name, names)
                 )
-            points[:, person, names.index(name)] = torch.tensor(point, device=host.device)
+            points[:, person, names.index(name)] = torch.tensor(point, device=host.device, dtype=wide)
             known[1, person, names.index(name)] = 1.0
     return networks.keypoint_tokens(points.flatten(1, 2), known.flatten(1, 2))
 
