@@ -248,6 +248,7 @@ def test_a_compiler_that_fails_is_logged_once_and_the_plain_form_runs(caplog) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # beside a training a process was seen to get a twentieth of a core
 def test_the_walk_compiles_to_one_graph_and_gives_the_same_numbers() -> None:
     """In a process of its own, in which no shapes are checked: the checks are no part of the graph."""
     script = (
