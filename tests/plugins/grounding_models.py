@@ -1,8 +1,9 @@
-"""Random models with grounding, in diffusers' form and in ours, for the tests of grounding."""
+"""Random models with grounding, in diffusers' form and in ours, and a picture of both, for the tests of grounding."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -11,7 +12,16 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+import weft
+from weft.core.schedulers import make_scheduler
 from weft.testing import random_model, random_unet
+
+PROMPT = "a red star left of a blue car on grass"
+# diffusers rounds boxes to float32, in float64 too: these it leaves as they are
+BOXES = {"red star": (3 / 64, 19 / 64, 29 / 64, 51 / 64), "blue car": (0.5, 0.25, 1.0, 0.75)}
+SCENE = weft.Scene(PROMPT, [weft.Subject(phrase, box=box) for phrase, box in BOXES.items()])
+STEPS = 10
+SIZE = {"height": 48, "width": 32}
 
 
 def gated_unet(attention_type: str, **changes) -> UNet2DConditionModel:
@@ -47,6 +57,64 @@ def peers_parts(folder: Path, unet: UNet2DConditionModel) -> dict:
     plain = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     names = ("vae", "text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor")
     return {name: getattr(plain, name) for name in names} | {"unet": unet}
+
+
+def peer_of(kind: Any, folder: Path, unet: UNet2DConditionModel, **parts: Any) -> Any:
+    """One of diffusers' pipelines, silent."""
+    made = kind(**peers_parts(folder, unet), **parts, requires_safety_checker=False)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def noise(seed: int, height: int = 12, width: int = 8) -> torch.Tensor:
+    """What both begin with, in float32."""
+    return torch.randn(1, 4, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def theirs(
+    peer: Any, beta: float = 1.0, seed: int = 0, scheduler: str = "ddim", **options: Any
+) -> torch.Tensor:
+    """The latents of the peer's picture of `SCENE`."""
+    peer.scheduler = make_scheduler(scheduler, peer.scheduler.config)
+    given: dict[str, Any] = {
+        "prompt": PROMPT,
+        "num_inference_steps": STEPS,
+        "guidance_scale": 7.5,
+        "gligen_scheduled_sampling_beta": beta,
+        "gligen_phrases": list(BOXES),
+        "gligen_boxes": [list(box) for box in BOXES.values()],
+        "negative_prompt": "snow",
+        "latents": noise(seed).to(peer.unet.dtype),
+        "output_type": "latent",
+    }
+    return peer(**{**given, **SIZE, **options}).images[0]
+
+
+def ours(
+    pipeline: weft.Pipeline,
+    *guidance: weft.Guidance,
+    scene: weft.Scene = SCENE,
+    grounding: weft.Grounding | None = None,
+    beside: tuple[weft.Conditioner, ...] = (),
+    seed: int = 0,
+    scheduler: str = "ddim",
+    **size: int,
+) -> torch.Tensor:
+    """The latents of our picture, grounded, after some strategies and with classifier-free guidance."""
+    return pipeline.generate(
+        scene,
+        [*beside, grounding or weft.Grounding()],
+        [*guidance, weft.ClassifierFree(7.5, negative_prompt="snow")],
+        steps=STEPS,
+        seeds=[seed],
+        scheduler=scheduler,
+        **{**SIZE, **size},
+    ).latents[0]
+
+
+def error(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference."""
+    return float((one - other).abs().max())
 
 
 TOWER = {
