@@ -62,6 +62,7 @@ def test_a_kernel_compiles_for_hopper_without_spills() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_kernel_compiles_for_hopper_without_spills() -> None:
     found = machine_code()
     assert len(found) == 12
