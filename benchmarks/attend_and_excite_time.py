@@ -42,8 +42,9 @@ from weft import zoo
 from weft.zoo.judge.evaluate import digests, machine
 
 BAR: Final = 0.55
+# grass is hardly attended to: where all subjects are, the loss is 0 and there is nothing to refine
 PROMPT: Final = "a red toy and a blue star on grass"
-PHRASES: Final = ("toy", "star")
+PHRASES: Final = ("toy", "grass")
 SIDE: Final = 64
 RESAMPLES: Final = 10_000
 
