@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from weft.cli.app import app
-from weft.core.registry import registry
 from weft.core.runfile import read_run_file
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))
+sys.path.append(str(EXAMPLES.parent / "docs"))
+draw_examples = importlib.import_module("draw_examples")
 FEW = ["--set", "sampler.steps=2", "--set", "seeds=[0]", "--set", "metrics=[]"]
 
 
@@ -33,16 +36,15 @@ def test_each_names_the_schema_and_says_what_it_shows() -> None:
         assert second.startswith("# "), path.name
 
 
-def _lacks(path: Path) -> list[str]:
-    """Conditioners of an example whose weights the tiny model does not ship."""
-    folder = registry().models()["tiny"].folder / "weft"
-    named = {one.name for run in read_run_file(path) for one in run.conditioners}
-    return sorted(name for name in named if not (folder / f"{name}.safetensors").is_file())
+def test_the_page_is_made_of_them() -> None:
+    text = draw_examples.PAGE.read_text()
+    assert text == draw_examples.page(), "python docs/draw_examples.py --page"
+    assert all(f"](../examples/{path.name})" in text for path in FILES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_tiny_model_draws_it(path: Path, tmp_path: Path) -> None:
-    if lacking := _lacks(path):
+    if lacking := draw_examples.lacking(path):
         pytest.skip(f"the tiny model has no weights of {', '.join(lacking)}")
     done = CliRunner().invoke(app, ["generate", str(path), "-o", str(tmp_path), *FEW])
     assert done.exit_code == 0, done.output
@@ -51,3 +53,11 @@ def test_the_tiny_model_draws_it(path: Path, tmp_path: Path) -> None:
     for line in lines:
         assert Image.open(tmp_path / line["file"]).size == (64, 64)
     assert (tmp_path / "sheet.png").is_file() == (len(lines) > 1)
+
+
+def test_a_pages_picture_is_the_sheet_or_the_only_picture(tmp_path: Path) -> None:
+    few = [one for one in FEW if one != "--set"]
+    (alone,) = (path for path in FILES if path.stem.startswith("01"))
+    assert draw_examples.draw(alone, tmp_path / "one", few).size == (64, 64)
+    both = draw_examples.draw(alone, tmp_path / "two", [*few, "seeds=[0, 1]"])
+    assert both.size == Image.open(tmp_path / "two" / "sheet.png").size
