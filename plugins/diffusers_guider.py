@@ -28,6 +28,8 @@ NAMES = (
     "ClassifierFreeZeroStarGuidance",
     "TangentialClassifierFreeGuidance",
 )
+BASE = "diffusers.guiders.guider_utils.BaseGuidance"
+PLACE = "diffusers_guider, field 'guider'"
 
 
 @record
@@ -56,7 +58,11 @@ class DiffusersGuider(Guidance):
     def __post_init__(self) -> None:
         if isinstance(self.guider, str) and self.guider not in NAMES:
             hint = did_you_mean(self.guider, NAMES)
-            raise UserError("diffusers_guider, field 'guider'", _one_of(), f"'{self.guider}'", hint)
+            raise UserError(PLACE, _one_of(), f"'{self.guider}'", hint)
+        # diffusers is not imported for this: an instance has done so already
+        bases = [f"{base.__module__}.{base.__name__}" for base in type(self.guider).__mro__]
+        if not isinstance(self.guider, str) and BASE not in bases:
+            raise UserError(PLACE, _one_of(), repr(self.guider))
 
     def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
         self._made()
@@ -83,15 +89,12 @@ class DiffusersGuider(Guidance):
         """A guider without a past."""
         from diffusers import guiders
 
-        place = "diffusers_guider, field 'guider'"
         given = self.guider
         kind = getattr(guiders, given) if isinstance(given, str) else type(given)
-        if not issubclass(kind, guiders.BaseGuidance):
-            raise UserError(place, _one_of(), repr(given))
         if kind._input_predictions != ["pred_cond", "pred_uncond"] or (
             kind.prepare_models is not guiders.BaseGuidance.prepare_models
         ):
-            raise UserError(place, "a guider that leaves the model alone", kind.__name__, f"{_one_of()}.")
+            raise UserError(PLACE, "a guider that leaves the model alone", kind.__name__, f"{_one_of()}.")
         try:
             return kind(**self.options) if isinstance(given, str) else given.new(**self.options)
         except (TypeError, ValueError, ImportError) as error:

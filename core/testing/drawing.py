@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ..branches import LinearForm
 from ..errors import UserError
 from ..guidance import Guidance, Step
+from ..imagefile import open_image
 from ..plugin import Plugin
 from ..records import record
-from ..scene import Scene
+from ..scene import ImageSource, Scene
 from ..schedulers import SCHEDULERS
 from ..text import TextEncoder
 from .case import Case, draw, draw_chain
@@ -121,7 +122,7 @@ def check_other_sizes_work(plugin: Plugin, case: Case) -> None:
     height, width = case.pipeline().size
     for size in ((height, 2 * width), (2 * height, width)):
         try:
-            drawn = draw(plugin, case, height=size[0], width=size[1])
+            drawn = draw(plugin, case, _resized(case.scene, size), height=size[0], width=size[1])
         except Exception as error:
             raise AssertionError(f"{size[1]} x {size[0]} pixels cannot be drawn: {error}") from error
         assert drawn.images[0].size == (size[1], size[0])
@@ -160,13 +161,24 @@ def _cast(case: Case, dtype: torch.dtype) -> Case:
     """The case with a copy of its model in another type."""
     pipeline = case.pipeline()
     # diffusers' own `to` warns of parts that these models do not have
-    model, unet, vae = (
-        nn.Module.to(copy.deepcopy(module), dtype)
-        for module in (pipeline.text.model, pipeline.unet, pipeline.vae)
-    )
+    modules: list[Any] = [pipeline.text.model, pipeline.unet, pipeline.vae]
+    model, unet, vae = (nn.Module.to(copy.deepcopy(module), dtype) for module in modules)
     text = TextEncoder(pipeline.text.tokenizer, model)
     made = dataclasses.replace(pipeline, text=text, unet=unet, vae=vae)
     return dataclasses.replace(case, pipeline=lambda: made)
+
+
+def _resized(scene: Scene, size: tuple[int, int]) -> Scene:
+    """The scene with those of its pictures that have to be of the drawn picture's (height, width) made so."""
+
+    def fit(source: ImageSource | None) -> ImageSource | None:
+        return None if source is None else open_image(source, "case").resize((size[1], size[0]))
+
+    subjects = tuple(dataclasses.replace(one, mask=fit(one.mask)) for one in scene.subjects)
+    maps = {name: open_image(one, "case").resize((size[1], size[0])) for name, one in scene.maps.items()}
+    return dataclasses.replace(
+        scene, subjects=subjects, maps=maps, source=fit(scene.source), edit_mask=fit(scene.edit_mask)
+    )
 
 
 def _near(found: Tensor, wanted: Tensor, what: str) -> None:
