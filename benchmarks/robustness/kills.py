@@ -211,6 +211,10 @@ def run(count: int) -> dict[str, Any]:
                 share = (point + 0.5) / points
                 event = int(share * events) if by_event else None
                 ended, _, _ = child(work, folder, event, None if by_event else share * seconds)
+                while ended != signal.SIGKILL and not by_event:  # the machine has become faster since
+                    seconds *= 0.8
+                    shutil.rmtree(folder)
+                    ended, _, _ = child(work, folder, None, share * seconds)
                 killed = ended == signal.SIGKILL
                 result["points"] += 1
                 result["killed"] += killed
@@ -234,9 +238,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=200)
     found = run(parser.parse_args().count)
-    holds = (
-        not found["corrupt"] and not found["other_after_resuming"] and found["killed"] > 0.8 * found["points"]
-    )
+    holds = not found["corrupt"] and not found["other_after_resuming"] and found["killed"] == found["points"]
     keep("kills", "200 points, 0 corrupt files, resume equal bit for bit", holds, found)
 
 
