@@ -56,11 +56,11 @@ def complaints(
             named = re.search(r"field '(\w+)'", cause.place)
             keys = (*keys, named[1]) if named else keys
             expected, found, hint = cause.expected, cause.found, cause.hint
-        elif kind == "missing" and isinstance(loc[-1], str):
-            keys = (*keys, loc[-1])
-            expected, found = f"'{loc[-1]}'", "no such setting"
+        elif kind == "missing" and isinstance(last := loc[-1], int):
+            expected, found = f"at least {last + 1} values", f"{len(item['input'])}"
         elif kind == "missing":
-            expected, found = f"at least {loc[-1] + 1} values", f"{len(item['input'])}"
+            keys = (*keys, last)
+            expected, found = f"'{last}'", "no such setting"
         elif kind in ("too_long", "too_short"):
             limit = context.get("max_length", context.get("min_length"))
             word = "at most" if kind == "too_long" else "at least"

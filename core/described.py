@@ -55,7 +55,7 @@ def described(section: type[Any], keys: Keys) -> Described | None:
         fields = {field.name: field for field in dataclasses.fields(section)}
         if key not in fields:
             break
-        hint = _hints(section)[key]
+        hint = _hints(section)[key]  # type: ignore[arg-type]  # mypy takes no class for hashable
         found = _field(section, fields[key], hint)
         section = next(records(hint), section)
     return found
@@ -65,7 +65,7 @@ def holder(section: type[Any], keys: Keys) -> type[Any]:
     """The innermost record that keys lead to from a record."""
     for key in keys:
         if isinstance(key, str):
-            section = next(records(_hints(section).get(key)), section)
+            section = next(records(_hints(section).get(key)), section)  # type: ignore[arg-type]  # likewise
     return section
 
 
@@ -95,4 +95,5 @@ def _field(section: type[Any], field: dataclasses.Field[Any], hint: Any) -> Desc
     elif field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     text = next((info.description for info in infos if info.description), "")
-    return Described(field.name, text or descriptions(section).get(field.name, ""), default)
+    text = text or descriptions(section).get(field.name, "")  # type: ignore[arg-type]  # likewise
+    return Described(field.name, text, default)

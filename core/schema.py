@@ -162,7 +162,7 @@ class _Draft07(GenerateJsonSchema):
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
         made = super().dataclass_schema(schema)
-        documented = descriptions(schema["cls"])
+        documented = descriptions(schema["cls"])  # type: ignore[arg-type]  # mypy takes no class for hashable
         for name, part in made.get("properties", {}).items():
             part.pop("title", None)
             if name in documented and "description" not in part:

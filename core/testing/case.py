@@ -41,7 +41,8 @@ class Case:
         moved = []
         for subject in self.scene.subjects:
             if subject.box is not None:
-                subject = dataclasses.replace(subject, box=tuple(side / 2 for side in subject.box))
+                left, top, right, bottom = subject.box
+                subject = dataclasses.replace(subject, box=(left / 2, top / 2, right / 2, bottom / 2))
             moved.append(subject)
         return dataclasses.replace(self.scene, prompt=f"{self.scene.prompt} at night", subjects=tuple(moved))
 

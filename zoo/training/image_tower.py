@@ -36,7 +36,9 @@ class ImageTowerRecipe(BaseModel):
     looks: float = Field(
         1.0, ge=0, description="weight of reading noun, emblem, trim and colours of a portrait"
     )
-    colors: float = Field(10.0, ge=0, description="how much more the error of the colours, in [0, 1], weighs in it")
+    colors: float = Field(
+        10.0, ge=0, description="how much more the error of the colours, in [0, 1], weighs in it"
+    )
     subjects: float = Field(0.3, ge=0, description="weight of the contrast between portraits of subjects")
     loop: LoopRecipe
 
