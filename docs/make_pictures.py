@@ -128,10 +128,23 @@ def instruct() -> Image.Image:
     return contact_sheet(list(rows.values()), [f"seed {seed}" for seed in SEEDS], list(rows))
 
 
-def placed(number: int, subjects: float = 0.0, count: int = 2, images: int = 1) -> weft.Scene:
-    """A held-out picture of the world as a scene: caption, boxes, silhouettes, and photos of its individuals."""
-    picture = world.sample(60_000 + number, "held_out", count=count, subjects=subjects)
-    record = world_record(picture, [world.describe(picture.background, picture.objects)], 64, images)
+def placed(number: int, count: int = 2) -> weft.Scene:
+    """A held-out picture of the world as a scene: caption, boxes and silhouettes."""
+    return _scene(world.sample(60_000 + number, "held_out", count=count, subjects=0.0))
+
+
+def individuals(number: int, count: int = 1) -> weft.Scene:
+    """Held-out individuals of different nouns in a picture of the world, with a photo of each."""
+    of_nouns: dict[str, int] = {}
+    for subject in world.HELD_OUT_SUBJECTS[count * number :]:
+        of_nouns.setdefault(world.subject(subject).noun, subject)
+    wanted = [(noun, None, None, None, subject) for noun, subject in list(of_nouns.items())[:count]]
+    background = tuple(world.BACKGROUNDS)[number]
+    return _scene(world.compose(background, wanted, 60_000 + number))
+
+
+def _scene(picture: world.Picture) -> weft.Scene:
+    record = world_record(picture, [world.describe(picture.background, picture.objects)], 64)
     return record.scenes[0]
 
 
@@ -176,7 +189,7 @@ def pseudo_word() -> Image.Image:
 
 
 def subject_adapter() -> Image.Image:
-    return with_and_without([placed(n, subjects=1.0, count=1) for n in range(3)], ["subject_adapter"])
+    return with_and_without([individuals(n) for n in range(3)], ["subject_adapter"])
 
 
 def grounding() -> Image.Image:
@@ -190,7 +203,7 @@ def mask_location() -> Image.Image:
 
 def together() -> Image.Image:
     names = ["pseudo_word", "grounding", "mask_location", "subject_adapter"]
-    return with_and_without([placed(20 + n, subjects=1.0, count=2) for n in range(3)], names)
+    return with_and_without([individuals(n, count=2) for n in range(3)], names)
 
 
 def _bare(scene: weft.Scene) -> weft.Scene:
