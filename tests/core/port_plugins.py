@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from weft.core.conditioner import Conditioner, Fixed, Prepared
+from weft.core.errors import UserError
 from weft.core.records import record
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 @record
 class WordSwap(Conditioner):
-    """Port 1: writes the embedding of one word over the subject's."""
+    """Port 1: writes the embedding of one word over the subject's.
+
+    Args:
+        word: whose first token is taken.
+    """
 
     name: ClassVar[str] = "word_swap"
     word: str = "car"
@@ -54,7 +59,11 @@ class _WordSwap(Prepared):
 
 @record
 class OtherPrompt(Conditioner):
-    """Port 2: writes the text states of another prompt over all of the prompt's."""
+    """Port 2: writes the text states of another prompt over all of the prompt's.
+
+    Args:
+        prompt: the other one.
+    """
 
     name: ClassVar[str] = "other_prompt"
     prompt: str = "two boats at night"
@@ -156,6 +165,8 @@ class SubjectChannel(Conditioner):
         from weft.core.ports import InputChannels
 
         masks = [mask for subject in scene.subjects if (mask := host.region(subject)) is not None]
+        if not masks:
+            raise UserError("subject_channel", "a subject with a box or a mask", "none")
         channel = resize(torch.stack(masks), host.latent_size).amax(0, keepdim=True)
         convolution = extra_convolution(host.unet)
         return Fixed(
