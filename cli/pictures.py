@@ -31,9 +31,12 @@ def sheet(rows: Sequence[Row], columns: int = 1) -> Image.Image:
     font = ImageFont.load_default(TEXT)
     enlarged = [[_enlarge(image) for image in row.images] for row in rows]
     width = max(sum(image.width + GAP for image in images) - GAP for images in enlarged)
-    labels = [_wrapped(row.label, width) for row in rows]
+    labels = [_wrapped(row.label, width, font) for row in rows]
     captions = [
-        [_wrapped(text, image.width) for text, image in zip(row.captions, images, strict=bool(row.captions))]
+        [
+            _wrapped(text, image.width, font)
+            for text, image in zip(row.captions, images, strict=bool(row.captions))
+        ]
         for row, images in zip(rows, enlarged, strict=True)
     ]
     line = TEXT + 5
@@ -63,8 +66,14 @@ def sheet(rows: Sequence[Row], columns: int = 1) -> Image.Image:
     return made
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(8, int(width / (TEXT * 0.45))))
+def _wrapped(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> list[str]:
+    """Lines that fit the width, long words broken."""
+    most = 2 * len(text) * width / max(1.0, font.getlength(text))  # a line of narrow letters alone
+    for characters in range(min(len(text), int(most)), 1, -1):
+        lines = textwrap.wrap(text, characters)
+        if max(map(font.getlength, lines), default=0) <= width:
+            return lines
+    return textwrap.wrap(text, 1)
 
 
 def _enlarge(image: Image.Image) -> Image.Image:

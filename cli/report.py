@@ -63,8 +63,12 @@ def _lines(items: Sequence[Item]) -> list[_Line]:
         rows.setdefault(", ".join([*prompt, *head]), []).append(item)
     lines = []
     for label, members in rows.items():
-        for start in range(0, len(members), PICTURES_A_ROW):
-            part = members[start : start + PICTURES_A_ROW]
+        alike = sum(
+            item.run.sweep == members[0].run.sweep for item in members
+        )  # seeds of one variant stay side by side
+        length = PICTURES_A_ROW // alike * alike or PICTURES_A_ROW
+        for start in range(0, len(members), length):
+            part = members[start : start + length]
             captions = [
                 ", ".join(
                     [

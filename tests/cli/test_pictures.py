@@ -1,0 +1,43 @@
+"""Labels on a sheet: they stay above and below their own pictures."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image, ImageFont
+
+from weft.cli.pictures import TEXT, Row, _wrapped, sheet
+from weft.cli.report import _lines
+
+FONT = ImageFont.load_default(TEXT)
+
+
+@pytest.mark.parametrize(
+    "text", ["sampler.scheduler: dpmpp_2m, seed 100", "W" * 60, "iiii " * 40, "a toy", "", "a\nb"]
+)
+def test_lines_fit_and_nothing_is_lost(text: str) -> None:
+    lines = _wrapped(text, 192, FONT)
+    assert all(FONT.getlength(line) <= 192 for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+def test_a_caption_does_not_run_into_the_next_picture() -> None:
+    """Below the second picture nothing is drawn when only the first one has a caption."""
+    images = [Image.new("RGB", (192, 192), "black")] * 2
+    with_text = sheet([Row("", images, ["sampler.scheduler: dpmpp_2m, seed 100", ""])])
+    below = with_text.crop((12 + 192 + 12, 12 + 192, with_text.width, with_text.height))
+    assert below.getcolors() == [(below.width * below.height, (255, 255, 255))]
+
+
+def items(seeds: int, values: int) -> list[SimpleNamespace]:
+    runs = [
+        SimpleNamespace(number=0, sweep={"guidance.0.scale": value}, scene=SimpleNamespace(prompt="a toy"))
+        for value in range(values)
+    ]
+    return [SimpleNamespace(run=run, seed=seed) for run in runs for seed in range(seeds)]
+
+
+@pytest.mark.parametrize(("seeds", "lengths"), [(4, [8, 4]), (1, [3]), (12, [10, 10, 10, 6])])
+def test_a_line_ends_with_the_last_seed_of_a_value(seeds: int, lengths: list[int]) -> None:
+    assert [len(line.items) for line in _lines(items(seeds, 3))] == lengths
