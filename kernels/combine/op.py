@@ -84,11 +84,9 @@ def _backward(ctx: Any, given: Tensor | None, given_clean: Tensor | None, faults
     if given_clean is not None:
         slope_e = slope_e - update.b / update.c * given_clean
         slope_x = slope_x + update.a / update.c * given_clean
-    *shares, _ = ctx.coefficients
-    shares.append(1.0 - sum(shares))
     of_predictions, of_latents, of_before = ctx.types
     return (
-        [(share * slope_e).to(dtype) for share, dtype in zip(shares, of_predictions, strict=True)],
+        [(share * slope_e).to(dtype) for share, dtype in zip(ctx.coefficients, of_predictions, strict=True)],
         None,
         slope_x.to(of_latents),
         None if of_before is None or given is None else (given * by_before).to(of_before),

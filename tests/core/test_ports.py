@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import itertools
-import sys
-from pathlib import Path
 
+import port_plugins as plugins
 import pytest
 import torch
 
@@ -24,12 +22,6 @@ from weft.core.ports import (
 )
 from weft.core.unet import UNetWalk
 from weft.testing import parametrize_with_checks, random_pipeline, random_unet
-
-_spec = importlib.util.spec_from_file_location("port_plugins", Path(__file__).parent / "port_plugins.py")
-assert _spec
-assert _spec.loader
-plugins = sys.modules["port_plugins"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(plugins)
 
 SCENE = weft.Scene("a toy on grass", subjects=(weft.Subject("toy", box=(0.25, 0.25, 0.75, 1.0)),))
 TIMESTEP = torch.tensor(501)

@@ -73,10 +73,3 @@ def bright(box: tuple[int, int, int, int], size: tuple[int, int] = (32, 32)) -> 
     mask = Image.new("L", size)
     mask.paste(255, box)
     return mask
-
-
-def port_plugins():
-    """The small conditioners of tests/core, one a port."""
-    import port_plugins
-
-    return port_plugins

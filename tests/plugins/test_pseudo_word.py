@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import port_plugins
 import pytest
@@ -243,10 +244,22 @@ def test_pictures_that_cannot_be_read_name_subject_and_field(tmp_path, make, mes
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
-def test_other_modes_are_read(mode) -> None:
-    image = picture(0).convert("L").convert(mode) if mode in ("I;16", "LA") else picture(0).convert(mode)
-    scene = weft.Scene(SCENE.prompt, [weft.Subject("toy", images=[image])])
-    assert torch.isfinite(states(scene)).all()
+def test_other_modes_are_read_as_the_colours_they_show(mode) -> None:
+    gray = picture(0).convert("L")
+    if mode == "I;16":
+        image, shown = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257), gray
+    elif mode == "LA":
+        image, shown = gray.convert(mode), gray
+    else:
+        image = picture(0).convert(mode)
+        shown = image
+    assert image.mode == mode
+    read, same, other = (
+        states(weft.Scene(SCENE.prompt, [weft.Subject("toy", images=[one])]))
+        for one in (image, shown.convert("RGB"), picture(1))
+    )
+    torch.testing.assert_close(read, same, atol=1e-6, rtol=0)
+    assert (read - other).abs().max() > 1e-4
 
 
 def test_scenes_that_it_cannot_serve_are_refused() -> None:
