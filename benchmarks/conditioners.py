@@ -14,6 +14,7 @@ Intervals are bootstraps over cases, as the images of one case are alike.
 
     python benchmarks/conditioners.py                        # all rows, hours on 2 cores; a killed run goes on
     python benchmarks/conditioners.py --rows pseudo_word --cases 20     # a quick look, to the console alone
+    python benchmarks/conditioners.py --cases 20 --look                 # one that is kept, in conditioners_look.*
     python benchmarks/conditioners.py --weights DIR ...      # weights of DIR/NAME.safetensors, not the model's own
     python benchmarks/conditioners.py --part 0/2             # one of two processes that share the work; then without it
 """
@@ -406,7 +407,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cases", type=int, default=200, help="cases a row; fewer than 200 write no results")
+    parser.add_argument("--cases", type=int, default=200, help="cases a row; fewer than 200 are no result")
+    parser.add_argument(
+        "--look", action="store_true", help="write fewer cases or rows to conditioners_look.*"
+    )
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW")
     parser.add_argument("--model", default="tiny", help="a name in the zoo, or a folder in diffusers layout")
     parser.add_argument(
@@ -440,8 +444,10 @@ def main() -> None:
         return
     text = table(results)
     print(text)
-    if arguments.cases < 200 or set(arguments.rows) != set(ROWS):
+    whole = arguments.cases >= 200 and set(arguments.rows) == set(ROWS)
+    if not whole and not arguments.look:
         return
+    name = "conditioners" if whole else "conditioners_look"
     where = machine()
     command = shlex.join(["python", "benchmarks/conditioners.py", *sys.argv[1:]])
     report = {
@@ -451,15 +457,14 @@ def main() -> None:
         "weights": used(folder, weights, {name for row in ROWS.values() for name in row.conditioners}),
         "rows": results,
     }
-    (ROOT / "benchmarks/results/conditioners.json").write_text(json.dumps(report, indent=1) + "\n")
+    (ROOT / f"benchmarks/results/{name}.json").write_text(json.dumps(report, indent=1) + "\n")
     about = (
         f"{settings.seeds} seeds, {settings.steps} steps of {settings.scheduler}, guidance scale {settings.scale}, "
         f"read by the judge. `{command}` on {where['cpu']}, {where['cores']} cores, torch {where['torch']}. "
         "Intervals: bootstrap over cases."
     )
-    (ROOT / "benchmarks/results/conditioners.md").write_text(
-        f"# The conditioners of `tiny`\n\n{about}\n\n{text}\n"
-    )
+    title = "# The conditioners of `tiny`" + ("" if whole else ", a first look")
+    (ROOT / f"benchmarks/results/{name}.md").write_text(f"{title}\n\n{about}\n\n{text}\n")
 
 
 def used(folder: Path, weights: Path, conditioners: Iterable[str]) -> dict[str, str]:
