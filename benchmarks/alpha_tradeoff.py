@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import torch
 from conditioners import alone, score
-from judged import Kept, digest, interval, percent, pixels, ratio
+from judged import Kept, digest, interval, part, percent, pixels, ratio
 from quality import ROOT
 
 import weft
@@ -49,12 +49,12 @@ class Settings:
     scale: float = 7.5
 
 
-def measure(pipe: weft.Pipeline, count: int, settings: Settings, kept: Kept, part: tuple[int, int]) -> None:
-    """Draw and read what is not kept yet; of ``part`` = (i, n) every n-th chunk, from the i-th on."""
+def measure(pipe: weft.Pipeline, count: int, settings: Settings, kept: Kept, share: tuple[int, int]) -> None:
+    """Draw and read what is not kept yet; of ``share`` = (i, n) every n-th chunk, from the i-th on."""
     case = alone(1)
     jobs = [(alpha, start) for start in range(0, count, CHUNK) for alpha in ALPHAS]
     begun = time.monotonic()
-    for index, (alpha, start) in list(enumerate(jobs))[part[0] :: part[1]]:
+    for index, (alpha, start) in list(enumerate(jobs))[share[0] :: share[1]]:
         numbers = [n for n in range(start, min(start + CHUNK, count)) if (str(alpha), n) not in kept.done]
         if not numbers:
             continue
@@ -109,23 +109,19 @@ def main() -> None:
     parser.add_argument(
         "--kept", type=Path, default=ROOT / "runs/alpha_tradeoff", help="where scores are kept"
     )
-    parser.add_argument("--part", default="0/1", help="which of how many processes this is")
+    parser.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     settings = Settings(options.seeds, options.steps)
     folder = Path(zoo.__path__[0]) / "tiny"
-    number, parts = map(int, options.part.split("/"))
     # the other plugins' weights take no part
     model = {k: v for k, v in digests(folder).items() if not k.startswith("weft/") or "pseudo_word" in k}
     weights = model | {f"judge/{k}": v for k, v in digests(Path(judge.__path__[0])).items()}
     key = digest(asdict(settings), weights, CHUNK)
-    paths = sorted(options.kept.glob(f"{key}*.jsonl"))
-    kept = Kept(options.kept / f"{key}{f'-{number}of{parts}' if parts > 1 else ''}.jsonl")
-    for path in paths:
-        kept.done.update(Kept(path).done if parts == 1 else {})
-    measure(weft.load(str(folder)), options.cases, settings, kept, (number, parts))
-    if parts > 1:
+    kept = Kept.of_part(options.kept, key, options.part)
+    measure(weft.load(str(folder)), options.cases, settings, kept, options.part)
+    if options.part[1] > 1:
         return
     rates = summary(kept, options.cases)
     lines = ["| alpha | identity, of 50 | text |", "|---|---|---|"]

@@ -22,13 +22,12 @@ Intervals are bootstraps over cases, as the images of one case are alike.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +35,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from einops import rearrange
+from judged import Kept, digest, part, pixels
 from PIL import Image
 from quality import ROOT, bootstrap
 from torch.nn import functional as F
@@ -212,8 +212,7 @@ def score(case: Case, image: torch.Tensor, reading: judge.Reading) -> dict[str, 
     boxes = [_best(thing, reading.objects) for thing in case.things]
     found["iou"] = [round(value, 4) for value, _ in boxes]
     if subjects and not case.placed:
-        whose = next((s for s in reading.objects if s.noun == subjects[0].noun), None)
-        found["identity"] = whose is not None and recognised(image, whose, int(subjects[0].subject or 0))
+        found["identity"] = is_shown(image, reading, subjects[0])
     elif subjects:
         right = [
             seen is not None and value >= 0.5 and recognised(image, seen, int(thing.subject or 0))
@@ -221,12 +220,19 @@ def score(case: Case, image: torch.Tensor, reading: judge.Reading) -> dict[str, 
         ]
         found["in place"] = all(right)
         found["subjects in place"] = [bool(r) for r in right]
+        found["identities"] = [is_shown(image, reading, thing) for thing in subjects]
     found["seen"] = [
         (s.noun, s.color, round(s.score, 3), [round(x, 3) for x in s.box]) for s in reading.objects
     ]
     if case.scene.subjects[0].mask is not None:
         found["inside"] = _inside(case, image)
     return found
+
+
+def is_shown(image: torch.Tensor, reading: judge.Reading, thing: world.Thing) -> bool:
+    """Whether the individual is seen, wherever it is."""
+    seen = next((s for s in reading.objects if s.noun == thing.noun), None)
+    return seen is not None and recognised(image, seen, int(thing.subject or 0))
 
 
 def _best(thing: world.Thing, seen: Sequence[Seen]) -> tuple[float, Seen | None]:
@@ -276,28 +282,6 @@ def average_precision(rows: Sequence[tuple[Case, dict[str, Any]]]) -> float:
     return float(np.mean(values))
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Scores on disk, one line a case, so that a killed run goes on."""
-
-    path: Path
-    done: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-
-    @staticmethod
-    def read(path: Path) -> Kept:
-        kept = Kept(path)
-        if path.exists():
-            for line in path.read_text().rpartition("\n")[0].splitlines():
-                found = json.loads(line)
-                kept.done[found["number"]] = found["images"]
-        return kept
-
-    def add(self, number: int, images: list[dict[str, Any]]) -> None:
-        self.done[number] = images
-        with self.path.open("a") as file:
-            file.write(json.dumps({"number": number, "images": images}) + "\n")
-
-
 def made(name: str, weights: Path) -> weft.Conditioner:
     """A conditioner with the weights in a folder."""
     plugin = registry().plugin(name, "conditioner")(weights=weights / f"{name}.safetensors")
@@ -307,23 +291,24 @@ def made(name: str, weights: Path) -> weft.Conditioner:
 
 def measure(
     pipe: weft.Pipeline,
-    row: Row,
+    arm: str,
+    cases: Callable[[int], Case],
     conditioners: Sequence[weft.Conditioner],
     count: int,
     settings: Settings,
     kept: Kept,
-    part: tuple[int, int],
+    share: tuple[int, int],
 ) -> None:
-    """Draw and read the cases that are not kept yet; of ``part`` = (i, n) every n-th chunk, from the i-th on."""
+    """Draw and read what is not kept yet; of ``share`` = (i, n) every n-th chunk, from the i-th on."""
     begun = time.monotonic()
-    for start in range(part[0] * CHUNK, count, part[1] * CHUNK):
-        numbers = [n for n in range(start, min(start + CHUNK, count)) if n not in kept.done]
+    for start in range(share[0] * CHUNK, count, share[1] * CHUNK):
+        numbers = [n for n in range(start, min(start + CHUNK, count)) if (arm, n) not in kept.done]
         if not numbers:
             continue
-        cases = [row.cases(n) for n in numbers]
+        chosen = [cases(number) for number in numbers]
         first = 90_000 + numbers[0] // CHUNK * settings.seeds
         result = pipe.generate(
-            [case.scene for case in cases],
+            [case.scene for case in chosen],
             conditioners=conditioners,
             guidance=[weft.ClassifierFree(settings.scale)],
             steps=settings.steps,
@@ -332,24 +317,18 @@ def measure(
             batch_size=40,
             attention=False,
         )
-        pixels = (
-            torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) for i in result.images]).float() / 255
-        )
-        readings = judge.read(pixels)
-        for k, (number, case) in enumerate(zip(numbers, cases, strict=True)):
+        images = pixels(result.images)
+        readings = judge.read(images)
+        for k, (number, case) in enumerate(zip(numbers, chosen, strict=True)):
             span = range(k * settings.seeds, (k + 1) * settings.seeds)
-            kept.add(number, [score(case, pixels[i], readings[i]) for i in span])
-        names = " + ".join(plugin.name for plugin in conditioners) or "nothing"
-        print(
-            f"{row.title}, {names}: {numbers[-1] + 1} of {count}, {time.monotonic() - begun:.0f} s",
-            flush=True,
-        )
+            kept.add(arm, number, [score(case, images[i], readings[i]) for i in span])
+        print(f"{arm}: {numbers[-1] + 1} of {count}, {time.monotonic() - begun:.0f} s", flush=True)
 
 
-def summary(row: Row, count: int, kept: Kept) -> dict[str, Any]:
+def summary(row: Row, arm: str, count: int, kept: Kept) -> dict[str, Any]:
     """Means of the row's measures with their intervals."""
-    images = [kept.done[n] for n in range(count) if n in kept.done]
-    cases = [row.cases(n) for n in range(count) if n in kept.done]
+    known = [n for n in range(count) if (arm, n) in kept.done]
+    images, cases = [kept.done[arm, n] for n in known], [row.cases(n) for n in known]
     results: dict[str, Any] = {}
     for measure_ in row.measures:
         if measure_ == "ap50":
@@ -358,7 +337,7 @@ def summary(row: Row, count: int, kept: Kept) -> dict[str, Any]:
                 len(cases),
                 200,
             )
-        elif measure_ in ("iou", "inside"):
+        elif measure_ in ("iou", "inside", "identities"):
             values = [
                 [x for found in one for x in np.atleast_1d(found[measure_]) if x is not None]
                 for one in images
@@ -417,7 +396,7 @@ def main() -> None:
         "--weights", type=Path, help="a folder of the conditioners' weights; MODEL/weft by default"
     )
     parser.add_argument("--kept", type=Path, default=ROOT / "runs/conditioners-kept")
-    parser.add_argument("--part", default="0/1", help="which of how many processes this is")
+    parser.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -426,21 +405,19 @@ def main() -> None:
     folder = folder if folder.is_dir() else Path(arguments.model)
     weights = arguments.weights or folder / "weft"
     pipe = weft.load(str(folder))
-    arguments.kept.mkdir(parents=True, exist_ok=True)
     results = {}
-    number, parts = map(int, arguments.part.split("/"))
     for title in arguments.rows:
         row, found = ROWS[title], []
         for names in ((), row.conditioners):
-            name = title if names else row.plain
-            digest = key(settings, used(folder, weights, names), name)
-            kept = Kept.read(arguments.kept / f"{digest}.jsonl")
+            arm = title if names else row.plain
+            key = digest(asdict(settings), used(folder, weights, names), CHUNK, arm)
+            kept = Kept.of_part(arguments.kept, key, arguments.part)
             conditioners = [made(one, weights) for one in names]
-            measure(pipe, row, conditioners, arguments.cases, settings, kept, (number, parts))
-            found.append(kept)
-        if parts == 1:
-            results[title] = [summary(row, arguments.cases, kept) for kept in found]
-    if parts > 1:
+            measure(pipe, arm, row.cases, conditioners, arguments.cases, settings, kept, arguments.part)
+            found.append((arm, kept))
+        if arguments.part[1] == 1:
+            results[title] = [summary(row, arm, arguments.cases, kept) for arm, kept in found]
+    if arguments.part[1] > 1:
         return
     text = table(results)
     print(text)
@@ -474,12 +451,6 @@ def used(folder: Path, weights: Path, conditioners: Iterable[str]) -> dict[str, 
     trained = {f"weft/{name}": value for name, value in digests(weights).items() if name in names}
     seen = {f"judge/{name}": value for name, value in digests(Path(judge.__path__[0])).items()}
     return model | trained | seen
-
-
-def key(settings: Settings, weights: dict[str, str], name: str) -> str:
-    """A digest of all that scores depend on."""
-    text = json.dumps([asdict(settings), weights, CHUNK, name])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

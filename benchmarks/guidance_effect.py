@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from judged import Kept, digest, gain, interval, percent, pixels, ratio
+from judged import Kept, digest, gain, interval, part, percent, pixels, ratio
 from quality import ROOT, weights
 
 import weft
@@ -115,11 +115,11 @@ def score(picture: world.Picture, seen: judge.Reading) -> dict[str, float]:
     }
 
 
-def measure(pipe: weft.Pipeline, count: int, settings: Settings, kept: Kept, part: tuple[int, int]) -> None:
-    """Draw and read what is not kept yet; of ``part`` = (i, n) every n-th chunk, from the i-th on."""
+def measure(pipe: weft.Pipeline, count: int, settings: Settings, kept: Kept, share: tuple[int, int]) -> None:
+    """Draw and read what is not kept yet; of ``share`` = (i, n) every n-th chunk, from the i-th on."""
     jobs = [(arm, start) for start in range(0, count, CHUNK) for arm in settings.arms()]
     begun = time.monotonic()
-    for index, (arm, start) in list(enumerate(jobs))[part[0] :: part[1]]:
+    for index, (arm, start) in list(enumerate(jobs))[share[0] :: share[1]]:
         numbers = [n for n in range(start, min(start + CHUNK, count)) if (arm, n) not in kept.done]
         if not numbers:
             continue
@@ -205,7 +205,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--kept", type=Path, default=ROOT / "runs/guidance_effect", help="where scores are kept"
     )
-    parser.add_argument("--part", default="0/1", help="which of how many processes this is")
+    parser.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     for name, value in asdict(Settings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -218,15 +218,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     settings = Settings(**{name: getattr(options, name) for name in asdict(Settings())})
     folder = Path(zoo.__path__[0]) / "tiny"
-    number, parts = map(int, options.part.split("/"))
     key = digest(asdict(settings), weights(folder), CHUNK)
-    # one file a process, which the last run, without --part, reads together
-    paths = sorted(options.kept.glob(f"{key}*.jsonl"))
-    kept = Kept(options.kept / f"{key}{f'-{number}of{parts}' if parts > 1 else ''}.jsonl")
-    for path in paths:
-        kept.done.update(Kept(path).done if parts == 1 else {})
-    measure(weft.load(str(folder)), options.cases, settings, kept, (number, parts))
-    if parts > 1:
+    kept = Kept.of_part(options.kept, key, options.part)
+    measure(weft.load(str(folder)), options.cases, settings, kept, options.part)
+    if options.part[1] > 1:
         return
     found = summary(kept, options.cases, settings)
     text = table(found)

@@ -15,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from conditioners import alone, recognised
+from conditioners import alone, is_shown
 from quality import ROOT
 
 import weft
@@ -63,8 +63,7 @@ def outcomes(pipe: weft.Pipeline, parts: tuple[str, ...]) -> list[bool]:
     results = []
     for number, (image, reading) in enumerate(zip(found, judge.read(found), strict=True)):
         (thing,) = alone(1)(number).things
-        seen = next((one for one in reading.objects if one.noun == thing.noun), None)
-        results.append(seen is not None and recognised(image, seen, int(thing.subject or 0)))
+        results.append(is_shown(image, reading, thing))
     return results
 
 

@@ -40,10 +40,29 @@ class Kept:
                 row = json.loads(line)
                 self.done[row["arm"], row["number"]] = row["images"]
 
+    @staticmethod
+    def of_part(folder: Path, key: str, part: tuple[int, int]) -> Kept:
+        """The scores of the i-th of n processes, each of which has a file of its own; of all of them where n is 1."""
+        number, parts = part
+        if parts > 1:
+            return Kept(folder / f"{key}-{number}of{parts}.jsonl")
+        kept = Kept(folder / f"{key}.jsonl")
+        for path in sorted(folder.glob(f"{key}-*.jsonl")):
+            kept.done.update(Kept(path).done)
+        return kept
+
     def add(self, arm: str, number: int, images: list[Any]) -> None:
         self.done[arm, number] = images
         with self.path.open("a") as file:
             file.write(json.dumps({"arm": arm, "number": number, "images": images}) + "\n")
+
+
+def part(text: str) -> tuple[int, int]:
+    """The argument ``--part``: ``0/2`` is the first of two processes."""
+    number, parts = map(int, text.split("/"))
+    if not 0 <= number < parts:
+        raise ValueError(text)
+    return number, parts
 
 
 def digest(*parts: Any) -> str:

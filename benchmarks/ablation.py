@@ -1,0 +1,147 @@
+"""What does each part of Subject-Diffusion do? The paper's ablation (arXiv 2307.11410, table 3), on the tiny model.
+
+Held-out individuals are drawn from one reference picture each, alone in a box and two in their boxes, with all parts
+(`fusion_text` for the CLS feature, `mask_location`, `subject_adapter`) and with one of them left out. The paper trained
+each row anew. Here a part is left out of the sampling of one set of weights, which is what its absent form is trained
+for; the row without attention control has weights of its own, trained without that loss for as long as the others.
+
+- identity: individuals that are nearest to themselves among 50 held-out ones, wherever they are (the paper: DINO);
+- in place: images in which every individual is the right one, in its box (IoU at least 0.5; no column of the paper's);
+- background: that of the prompt (the paper: CLIP-T, of the whole prompt).
+
+    python benchmarks/ablation.py --without-attention DIR                   # 200 cases, an hour on 2 cores
+    python benchmarks/ablation.py --cases 10                                # a quick look, to the console alone
+    python benchmarks/ablation.py --part 0/2                                # one of two processes; then without it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from conditioners import CHUNK, Row, Settings, made, measure, summary, together, used
+from judged import Kept, digest, part
+from quality import ROOT
+
+import weft
+from weft import zoo
+from weft.zoo.judge.evaluate import machine
+
+PARTS: Final = ("fusion_text", "mask_location", "subject_adapter")
+MEASURES: Final = ("identities", "in place", "background")
+COUNTS: Final = {1: "one", 2: "two"}
+
+PAPER: Final = {
+    "all parts": ((0.711, 0.293), (0.506, 0.310)),
+    "no location mask": ((0.694, 0.275), (0.477, 0.281)),
+    "no box coordinates": ((0.732, 0.282), (0.464, 0.305)),
+    "no adapter": ((0.534, 0.291), (0.411, 0.307)),
+    "no attention control": ((0.692, 0.288), (0.500, 0.302)),
+    "no CLS feature": ((0.637, 0.299), (0.457, 0.309)),
+}
+"""DINO and CLIP-T, of one subject and of two."""
+
+
+def chosen(title: str, weights: Path) -> list[weft.Conditioner]:
+    """The conditioners of a row."""
+    left_out = {
+        "no location mask": "mask_location",
+        "no adapter": "subject_adapter",
+        "no CLS feature": "fusion_text",
+    }.get(title)
+    conditioners = [made(name, weights) for name in PARTS if name != left_out]
+    if title != "no box coordinates":
+        return conditioners
+    adapter = weft.SubjectAdapter(use_box=False, weights=weights / "subject_adapter.safetensors")
+    return [adapter if one.name == adapter.name else one for one in conditioners]
+
+
+def table(results: dict[str, dict[int, dict[str, Any]]]) -> str:
+    """Markdown: a line a row, with the paper's beside it."""
+    head = ["", *(f"{measure}, {name}" for name in COUNTS.values() for measure in MEASURES)]
+    head += [f"paper's {score}, {name}" for name in COUNTS.values() for score in ("DINO", "CLIP-T")]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for title, found in results.items():
+        cells = [shown(found[count][measure]) for count in COUNTS for measure in MEASURES]
+        paper = [f"{value:.3f}" for pair in PAPER[title] for value in pair]
+        lines.append(f"| {' | '.join([title, *cells, *paper])} |")
+    return "\n".join(lines)
+
+
+def shown(rate: dict[str, Any]) -> str:
+    """A share with its interval."""
+    low, high = rate["interval"]
+    return f"{100 * rate['share']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", type=int, default=200, help="cases a row; fewer than 200 write no results")
+    parser.add_argument("--weights", type=Path, help="of the conditioners; those of the model by default")
+    parser.add_argument(
+        "--without-attention", type=Path, metavar="DIR", help="weights trained without the attention loss"
+    )
+    parser.add_argument("--kept", type=Path, default=ROOT / "runs/ablation", help="where scores are kept")
+    parser.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Draw, read, write benchmarks/results/ablation.json and .md."""
+    options = parsed()
+    torch.set_num_threads(options.threads)
+    settings = Settings()
+    folder = Path(zoo.__path__[0]) / "tiny"
+    own = options.weights or folder / "weft"
+    pipe = weft.load(str(folder))
+    results: dict[str, dict[int, dict[str, Any]]] = {}
+    taken: dict[str, str] = {}
+    for title in PAPER:
+        weights = options.without_attention if title == "no attention control" else own
+        if weights is None:
+            continue
+        conditioners = chosen(title, weights)
+        digests = used(folder, weights, [one.name for one in conditioners])
+        taken |= {f"{title}: {name}": value for name, value in digests.items() if name.startswith("weft/")}
+        for count, name in COUNTS.items():
+            row = Row(f"{title}, {name}", PARTS, "", together(count), MEASURES)
+            kept = Kept.of_part(
+                options.kept, digest(asdict(settings), digests, CHUNK, row.title), options.part
+            )
+            measure(pipe, row.title, row.cases, conditioners, options.cases, settings, kept, options.part)
+            if options.part[1] == 1:
+                found = summary(row, row.title, options.cases, kept)
+                results.setdefault(title, {})[count] = found
+    if options.part[1] > 1:
+        return
+    text = table(results)
+    print(text)
+    if options.cases < 200:
+        return
+    where, command = machine(), shlex.join(["python", "benchmarks/ablation.py", *sys.argv[1:]])
+    report = {"command": command, "settings": asdict(settings), "machine": where, "weights": taken}
+    (ROOT / "benchmarks/results/ablation.json").write_text(
+        json.dumps({**report, "rows": results, "paper": PAPER}, indent=1) + "\n"
+    )
+    about = (
+        f"{options.cases} cases a row, {settings.seeds} seeds, {settings.steps} steps of {settings.scheduler}, "
+        f"guidance scale {settings.scale}, read by the judge. `{command}` on {where['cpu']}, {where['cores']} cores, "
+        f"torch {where['torch']}. Intervals: bootstrap over cases. The paper's DINO and CLIP-T are of DreamBench and "
+        "Stable Diffusion."
+    )
+    title = "# Subject-Diffusion's parts, left out one by one"
+    (ROOT / "benchmarks/results/ablation.md").write_text(f"{title}\n\n{about}\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()
