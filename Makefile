@@ -17,7 +17,7 @@ demo: $(PROJECT) ## draw pictures with the shipped model
 	@$(BIN)/weft demo
 
 test: lint ## lint, then the tests that take seconds
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist worksteal
 
 slow: $(PROJECT) ## the tests that take minutes
 	@$(BIN)/pytest -m slow
