@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from weft.core import yamlfile
+from weft.core.errors import UserError
 from weft.core.yamlfile import MAX_BYTES, FileErrors, parse_yaml, read_yaml
 
 EXAMPLE = """\
@@ -135,3 +137,17 @@ def _is_plain(data: object) -> bool:
     if isinstance(data, list):
         return all(map(_is_plain, data))
     return data is None or type(data) in (bool, int, str) or (type(data) is float and math.isfinite(data))
+
+
+@pytest.mark.parametrize("opened", ["[", "{a: ", "[[a,", "? ["])
+def test_no_bracket_is_read_beyond_the_deepest_level(opened, monkeypatch) -> None:
+    """PyYAML looks ahead, and goes through all open brackets at each further one."""
+    read, count = yamlfile._Loader.fetch_flow_collection_start, []
+    monkeypatch.setattr(
+        yamlfile._Loader,
+        "fetch_flow_collection_start",
+        lambda loader, token: count.append(token) or read(loader, token),
+    )
+    with pytest.raises(UserError, match="at most 32 levels, found more"):
+        yamlfile.parse_yaml("a: " + opened * 1_000)
+    assert len(count) <= 33
