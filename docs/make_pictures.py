@@ -194,7 +194,7 @@ def subject_adapter() -> Image.Image:
 
 def grounding() -> Image.Image:
     scenes = [placed(n, count=2 + n) for n in range(3)]
-    return with_and_without([_bare(scene) for scene in scenes], ["grounding"])
+    return with_and_without([_without(scene, "mask") for scene in scenes], ["grounding"])
 
 
 def mask_location() -> Image.Image:
@@ -203,12 +203,13 @@ def mask_location() -> Image.Image:
 
 def together() -> Image.Image:
     names = ["pseudo_word", "grounding", "mask_location", "subject_adapter"]
-    return with_and_without([individuals(n, count=2) for n in range(3)], names)
+    return with_and_without([_without(individuals(n, count=2), "mask") for n in range(3)], names)
 
 
-def _bare(scene: weft.Scene) -> weft.Scene:
-    subjects = [replace(subject, mask=None, images=()) for subject in scene.subjects]
-    return replace(scene, subjects=subjects)
+def _without(scene: weft.Scene, *fields: str) -> weft.Scene:
+    """The scene with some fields of its subjects as they are when left out."""
+    plain = {name: getattr(weft.Subject("thing"), name) for name in fields}
+    return replace(scene, subjects=[replace(subject, **plain) for subject in scene.subjects])
 
 
 PICTURES: Final[dict[str, Callable[[], Image.Image]]] = {

@@ -139,7 +139,7 @@ def _is_plain(data: object) -> bool:
     return data is None or type(data) in (bool, int, str) or (type(data) is float and math.isfinite(data))
 
 
-@pytest.mark.parametrize("opened", ["[", "{a: ", "[[a,", "? ["])
+@pytest.mark.parametrize("opened", ["[", "{a: ", "[[a,", "[? "])
 def test_no_bracket_is_read_beyond_the_deepest_level(opened, monkeypatch) -> None:
     """PyYAML looks ahead, and goes through all open brackets at each further one."""
     read, count = yamlfile._Loader.fetch_flow_collection_start, []

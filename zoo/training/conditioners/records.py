@@ -39,6 +39,9 @@ class WorldSource(BaseModel):
     pictures: int = Field(gt=0)
     captions: int = Field(2, gt=0)
     subjects: float = Field(0.5, ge=0, le=1, description="chance that an object is an individual")
+    single: float = Field(
+        0.0, ge=0, le=1, description="chance of one large object, beside the usual one to four"
+    )
     portraits: int = Field(4, gt=0, description="reference pictures of an individual")
     size: int = Field(64, gt=0, description="pixels along a side")
     first: int = Field(700_000_000, ge=0, description="number of the first picture")
@@ -46,7 +49,8 @@ class WorldSource(BaseModel):
     def records(self) -> Iterator[Record]:
         """The pictures, in the order of their numbers."""
         for number in range(self.first, self.first + self.pictures):
-            picture = sample(number, split="train", subjects=self.subjects)
+            one = np.random.default_rng([17, number]).random() < self.single
+            picture = sample(number, "train", 1 if one else None, self.subjects)
             yield world_record(
                 picture, [picture.caption(k) for k in range(self.captions)], self.size, self.portraits
             )
