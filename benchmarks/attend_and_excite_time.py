@@ -6,12 +6,17 @@ repeated, and the ratio is that of the medians, with a percentile interval of it
 processor time of one thread, so that what else the machine does weighs little. The refinement updates of both sides are
 counted and kept.
 
+It does so at two sizes. At 128 pixels the maps of 16 x 16 positions are those of the second level of the UNet, so a
+walk that stops after the last of them leaves a part of it out, as on Stable Diffusion, where they are on the third of
+four levels. At 64 pixels, the model's own size, they are those of the topmost level: the last map is at the UNet's end,
+and both sides compute all of it.
+
 An image has 20 steps, and all that the released code sets for 50 is in proportion: half of the steps are altered, and
 refinement stands at their start, after a fifth and after two fifths, with at most 8 updates for 20. So the parts have
 the shares that they have in 50 steps, in less than half of the time; `--steps 50` measures those. A refinement that
 finds its attention reached makes no update; the table says how many were made.
 
-    python benchmarks/attend_and_excite_time.py                         # 2 minutes on one idle core
+    python benchmarks/attend_and_excite_time.py                         # 6 minutes on one idle core
     python benchmarks/attend_and_excite_time.py --rounds 1 --steps 10   # a quick look, to the console alone
 """
 
@@ -45,7 +50,9 @@ BAR: Final = 0.55
 # grass is hardly attended to: where all subjects are, the loss is 0 and there is nothing to refine
 PROMPT: Final = "a red toy and a blue star on grass"
 PHRASES: Final = ("toy", "grass")
-SIDE: Final = 64
+SIDES: Final = (128, 64)
+GRID: Final = 16
+FACTOR: Final = 4  # pixels to a latent
 RESAMPLES: Final = 10_000
 
 
@@ -85,7 +92,7 @@ class Tries(logging.Handler):
         self.count += "Try" in entry.getMessage()
 
 
-def ours(folder: Path, settings: Settings, refine: bool) -> dict[str, Callable[[int], int]]:
+def ours(folder: Path, settings: Settings, side: int, refine: bool) -> dict[str, Callable[[int], int]]:
     """What draws one image here, plain and excited; each gives the number of refinement updates."""
     pipe = weft.load(str(folder))
     scene = weft.Scene(PROMPT, subjects=[weft.Subject(phrase) for phrase in PHRASES])
@@ -98,13 +105,16 @@ def ours(folder: Path, settings: Settings, refine: bool) -> dict[str, Callable[[
 
     def draw(guidance: list[weft.Guidance], seed: int) -> int:
         chain = [*guidance, weft.ClassifierFree(7.5)]
-        result = pipe.generate(scene, guidance=chain, steps=settings.steps, seeds=[seed], attention=False)
+        size = {"height": side, "width": side}
+        result = pipe.generate(
+            scene, guidance=chain, steps=settings.steps, seeds=[seed], attention=False, **size
+        )
         return sum(descent.updates[0] for trace in result.trace for descent in trace.descents)
 
     return {"plain": lambda seed: draw([], seed), "excited": lambda seed: draw([excite], seed)}
 
 
-def theirs(folder: Path, settings: Settings, refine: bool) -> dict[str, Callable[[int], int]]:
+def theirs(folder: Path, settings: Settings, side: int, refine: bool) -> dict[str, Callable[[int], int]]:
     """The same in diffusers."""
     excited = peer.StableDiffusionAttendAndExcitePipeline.from_pretrained(folder, safety_checker=None)
     excited.scheduler = DDIMScheduler.from_config(excited.scheduler.config)
@@ -119,12 +129,14 @@ def theirs(folder: Path, settings: Settings, refine: bool) -> dict[str, Callable
     peer.logger.propagate = False
 
     def options(seed: int) -> dict[str, Any]:
-        noise = torch.randn(1, 4, SIDE // 4, SIDE // 4, generator=torch.Generator().manual_seed(seed))
+        noise = torch.randn(
+            1, 4, side // FACTOR, side // FACTOR, generator=torch.Generator().manual_seed(seed)
+        )
         return {
             "num_inference_steps": settings.steps,
             "guidance_scale": 7.5,
-            "height": SIDE,
-            "width": SIDE,
+            "height": side,
+            "width": side,
             "latents": noise,
         }
 
@@ -136,7 +148,7 @@ def theirs(folder: Path, settings: Settings, refine: bool) -> dict[str, Callable
             max_iter_to_alter=settings.altered,
             thresholds=dict(settings.thresholds) if refine else {},
             scale_factor=settings.scale,
-            attn_res=(SIDE // 4, SIDE // 4),
+            attn_res=(GRID, GRID),
             **options(seed),
         )
         return tries.count - before
@@ -153,9 +165,12 @@ def theirs(folder: Path, settings: Settings, refine: bool) -> dict[str, Callable
     return {"plain": draw, "excited": excite}
 
 
-def measure(folder: Path, settings: Settings, refine: bool, rounds: int) -> dict[str, Any]:
+def measure(folder: Path, settings: Settings, side: int, refine: bool, rounds: int) -> dict[str, Any]:
     """Seconds that each side adds, by round, and their ratio."""
-    sides = {"weft": ours(folder, settings, refine), "diffusers": theirs(folder, settings, refine)}
+    sides = {
+        "weft": ours(folder, settings, side, refine),
+        "diffusers": theirs(folder, settings, side, refine),
+    }
     added: dict[str, list[float]] = {name: [] for name in sides}
     plain: dict[str, list[float]] = {name: [] for name in sides}
     updates = []
@@ -205,8 +220,9 @@ def main() -> None:
     settings = Settings.of(options.steps)
     folder = Path(zoo.__path__[0]) / "tiny"
     found = {
-        name: measure(folder, settings, refine, options.rounds)
-        for name, refine in (("refinement off", False), ("refinement on", True))
+        f"{side} pixels, refinement {name}": measure(folder, settings, side, refine, options.rounds)
+        for side in SIDES
+        for name, refine in (("off", False), ("on", True))
     }
     lines = ["| | added here | added in diffusers | ratio, 95 % interval | bar |", "|---|---|---|---|---|"]
     for name, one in found.items():
@@ -232,7 +248,9 @@ def main() -> None:
     }
     results = ROOT / "benchmarks/results"
     (results / "attend_and_excite_time.json").write_text(json.dumps(report, indent=1) + "\n")
-    counts = sorted({n for one in found["refinement on"]["refinement_updates"] for n in one.values()})
+    counts = sorted(
+        {n for each in found.values() for one in each["refinement_updates"] for n in one.values() if n}
+    )
     about = (
         f"The tiny model, one image of {settings.steps} steps, {settings.altered} altered, with at most "
         f"{settings.updates} updates a refinement: what the released code sets for 50 steps, in proportion. Processor "
