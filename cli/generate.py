@@ -85,10 +85,12 @@ def generate_run(
                 if wrong is not None:
                     keeper.tell(wrong)
     except KeyboardInterrupt:
+        store.flush()
         done = keeper.done if keeper is not None else there
         print(f"interrupted: {done} of {len(items)} pictures are in {folder}", file=sys.stderr)
         print("The same command draws the rest.", file=sys.stderr)
         return Exit.INTERRUPTED
+    store.flush()
     if keeper.done:
         write_report(store, [item for item in items if store.path(item) is not None])
         out.print(f"{keeper.done} of {len(items)} pictures are in {folder}")

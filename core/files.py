@@ -14,10 +14,15 @@ from PIL.PngImagePlugin import PngInfo
 from .errors import UserError
 
 
-def write_file(data: bytes, path: Path) -> Path:
+def write_file(data: bytes, path: Path, name: bool = True) -> Path:
     """Write beside the place, flush to the disk, then move it there.
 
     A link at ``path`` is replaced, not followed.
+
+    Args:
+        data: the whole file.
+        path: its place; the folder is there.
+        name: flush the new name too. Who writes many files does that once, by `flush_names`.
 
     Raises:
         UserError: the disk does not take it.
@@ -31,7 +36,8 @@ def write_file(data: bytes, path: Path) -> Path:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        _sync_folder(path.parent)
+        if name:
+            flush_names(path.parent)
     except OSError as error:
         raise UserError(f"file '{path}'", "a disk that takes it", error.strerror or str(error)) from None
     finally:
@@ -53,6 +59,21 @@ def png(image: Image.Image, texts: PngInfo | None = None) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", pnginfo=texts)
     return buffer.getvalue()
+
+
+def flush_names(folder: Path) -> None:
+    """Make new names in a folder last through a power cut, where the system can open folders.
+
+    Raises:
+        OSError: the folder is gone, or the disk does not take it.
+    """
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def digest(path: Path) -> str:
@@ -88,17 +109,6 @@ def make_folder(folder: Path, place: str) -> Path:
     if not os.access(folder, os.W_OK):
         raise UserError(place, "a folder that can be written to", f"'{folder}', which is read-only")
     return folder
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last through a power cut, where the system can open folders."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _discard(path: Path) -> None:

@@ -99,6 +99,7 @@ def write_item(
     seed: int,
     recipe: Recipe,
     item: Mapping[str, Any] | None = None,
+    flush: bool = True,
 ) -> Path:
     """Write one finished picture, ``<stem>.png``, with how it was made, and ``<stem>.json`` beside it.
 
@@ -108,6 +109,7 @@ def write_item(
         folder: is there already; paths are written relative to it.
         recipe: of the `Result` that holds the picture.
         item: more to keep in the JSON file, for example metrics; plain data.
+        flush: the files' names too, see `weft.core.files.write_file`; what is in them always is.
 
     Returns:
         The picture's path.
@@ -160,8 +162,8 @@ def write_item(
         "item": dict(item or {}),
     }
     text = json.dumps(sidecar, indent=1, ensure_ascii=True) + "\n"
-    write_file(text.encode(), folder / f"{stem}.json")
-    return write_file(data, folder / f"{stem}.png")
+    write_file(text.encode(), folder / f"{stem}.json", name=False)
+    return write_file(data, folder / f"{stem}.png", name=flush)
 
 
 def read_provenance(path: Path) -> Kept:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from .errors import PluginError, WeftError
-from .files import digest, make_folder
+from .errors import PluginError, UserError, WeftError
+from .files import digest, flush_names, make_folder
 from .items import Item
 from .manifest import Manifest
 from .provenance import write_item
@@ -37,6 +37,8 @@ class Store:
     def keep(self, item: Item, image: Image.Image, recipe: Recipe) -> WeftError | None:
         """Write a picture, how it was made and its line: a kill before the last costs this one picture.
 
+        A power cut may cost the names that `flush` has not seen; the next run draws those again.
+
         Returns:
             what went wrong with its metrics; the picture is kept all the same.
 
@@ -52,9 +54,24 @@ class Store:
             "sweep": dict(item.run.sweep),
             "metrics": values,
         }
-        path = write_item(self.folder, item.stem, image, item.run.scene, item.seed, recipe, content)
+        path = write_item(
+            self.folder, item.stem, image, item.run.scene, item.seed, recipe, content, flush=False
+        )
         self.manifest.add({**content, "file": path.name, "sha256": digest(path)})
         return wrong
+
+    def flush(self) -> None:
+        """Make the pictures' names last through a power cut: once a run, for it takes longer than a picture's bytes.
+
+        Raises:
+            UserError: the disk does not take it.
+        """
+        try:
+            flush_names(self.folder)
+        except OSError as error:
+            raise UserError(
+                f"folder '{self.folder}'", "a disk that takes it", error.strerror or str(error)
+            ) from None
 
     def path(self, item: Item) -> Path | None:
         """The picture of an item, or None."""

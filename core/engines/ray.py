@@ -6,6 +6,7 @@ which another worker then draws. Needs ``pip install 'weft[ray]'``; this module 
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -102,7 +103,8 @@ class RayEngine(Engine):
         self._ours = not ray.is_initialized()
         if self._ours:
             try:
-                ray.init(address=address, log_to_driver=False)
+                # without an address Ray would wait for a cluster that a killed process has left on record
+                ray.init(address=address or os.environ.get("RAY_ADDRESS") or "local", log_to_driver=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 place = f"--ray-address {address}" if address else "--engine ray"
                 raise UserError(place, "a Ray cluster that can be reached", str(error)) from None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from weft import WeftError
+from weft import UserError, WeftError
 from weft.core.items import Item, plan
 from weft.core.listener import Listener
 from weft.core.recipe import Recipe
@@ -153,3 +153,31 @@ def test_without_ray_the_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
     ):
         import weft.core.engines.ray  # noqa: F401
     sys.modules.pop("weft.core.engines.ray", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "asked"),
+    [(None, None, "local"), (None, "10.0.0.1:6379", "10.0.0.1:6379"), ("auto", "10.0.0.1:6379", "auto")],
+)
+def test_without_an_address_no_cluster_on_record_is_waited_for(
+    given, environment, asked, monkeypatch
+) -> None:
+    """A killed cluster leaves its address in a file, which Ray would go by."""
+    ray = pytest.importorskip("ray")
+    from weft.core.engines.ray import RayEngine
+
+    if environment is None:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", environment)
+    addresses = []
+
+    def refuse(address: str, **options: Any) -> None:
+        addresses.append(address)
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError, match="a Ray cluster that can be reached, found nobody there"):
+        RayEngine(given)
+    assert addresses == [asked]
