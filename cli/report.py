@@ -63,9 +63,8 @@ def _lines(items: Sequence[Item]) -> list[_Line]:
         rows.setdefault(", ".join([*prompt, *head]), []).append(item)
     lines = []
     for label, members in rows.items():
-        alike = sum(
-            item.run.sweep == members[0].run.sweep for item in members
-        )  # seeds of one variant stay side by side
+        # seeds of one variant stay side by side
+        alike = sum(item.run.sweep == members[0].run.sweep for item in members)
         length = PICTURES_A_ROW // alike * alike or PICTURES_A_ROW
         for start in range(0, len(members), length):
             part = members[start : start + length]
