@@ -207,6 +207,7 @@ def test_models_as_json_say_the_state_of_their_files() -> None:
     listed = {one["name"]: one for one in json.loads(done.stdout)}
     assert listed["sd15"]["state"] == "configurations only"
     assert listed["tiny"]["weights"] is True
+    assert listed["tiny"]["state"] == "ok", "the shipped files differ from zoo/tiny/SHA256SUMS"
 
 
 def test_plugins_as_json_have_parameters_with_descriptions() -> None:

@@ -1,6 +1,8 @@
 """Items, the manifest, and batches that fit into memory."""
 
 import json
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -269,3 +271,33 @@ def test_a_store_measures_what_is_asked_for(folder: Path) -> None:
     (more, *_) = plan(read(folder, RUN + "metrics: [objects, background]"))
     assert store.measure(more) is None
     assert set(Store(folder / "out").values(more)) == {"objects", "placement", "background"}
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECTORY"), reason="this system cannot open folders")
+def test_a_store_flushes_names_once_a_run_and_every_picture_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item, *_ = plan(read(folder))
+    store = Store(folder / "out")
+    made = random_pipeline().generate(item.run.scene, steps=1, seeds=[0], width=32, height=32)
+    flushed: list[bool] = []  # of every flush, whether it was a folder's
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        flushed.append(stat.S_ISDIR(os.fstat(handle).st_mode))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert store.keep(item, made.images[0], made.recipe) is None
+    assert flushed, "a picture's bytes are on the disk before its line is"
+    assert not any(flushed)
+    flushed.clear()
+    store.flush()
+    assert flushed == [True]
+
+
+def test_a_store_whose_folder_is_gone_says_so(folder: Path) -> None:
+    store = Store(folder / "out")
+    (folder / "out").rmdir()
+    with pytest.raises(UserError, match="out"):
+        store.flush()

@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import weft
+from weft.core.files import digest
 from weft.core.registry import registry
 from weft.zoo.training.conditioners.__main__ import main, pipeline, prepare, read, task
 from weft.zoo.training.conditioners.parts import PARTS, Widths
@@ -158,7 +159,14 @@ def test_a_stopped_run_goes_on_and_its_export_is_read_by_the_plugins(run: Path, 
         ["train", str(file), "--out", str(run), "--steps", "3"]
     )  # enough for every conditioner to have a turn
     assert list(run.glob("preview-*.png"))
+    pins = tmp_path / "SHA256SUMS"
+    pins.write_text("of the weights before\n")
     main(["export", str(file), "--out", str(run), "--folder", str(tmp_path / "weft")])
+    for name in SIZES:
+        assert (
+            f"{digest(tmp_path / 'weft' / f'{name}.safetensors')}  weft/{name}.safetensors"
+            in pins.read_text()
+        )
     pipe = weft.load("tiny")
     image = Image.fromarray(weft.zoo.world.portrait(3, 0).image(64))
     noun = weft.zoo.world.subject(3).noun
@@ -176,6 +184,22 @@ def test_a_stopped_run_goes_on_and_its_export_is_read_by_the_plugins(run: Path, 
         drawn = pipe.generate(scene, conditioners=[plugin], steps=1, attention=False).latents
         assert bool(torch.isfinite(drawn).all())
         assert not torch.equal(drawn, plain), name
+
+
+def test_fusion_text_starts_from_a_pseudo_word(run: Path, tmp_path: Path) -> None:
+    word = task(recipe(conditioners={"pseudo_word": {"rank": 2}}), run).parts["pseudo_word"].networks
+    with torch.no_grad():
+        for parameter in word.parameters():
+            parameter += 1
+    save_file(word.state_dict(), tmp_path / "word.safetensors")
+    options: dict[str, Any] = {"conditioners": {"fusion_text": {"rank": 2, "paths": ""}}}
+    fresh = task(recipe(**options), run).parts["fusion_text"].networks.state_dict()
+    started = task(recipe(**options, start={"fusion_text": tmp_path / "word.safetensors"}), run)
+    found = started.parts["fusion_text"].networks.state_dict()
+    taken = word.state_dict()
+    assert any(name.startswith("unet.") for name in found)
+    for name, tensor in found.items():
+        assert torch.equal(tensor, fresh[name] if name.startswith("text.") else taken[name]), name
 
 
 def test_a_folder_of_pictures_is_data_too(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ import yaml
 from ....core.errors import UserError
 from ....core.load import load
 from ....core.pipeline import Pipeline
+from ...models import SUMS
+from ..export import write_hashes
 from ..loop import Trainer, averaged
 from .data import Examples, build
 from .preview import write
@@ -88,12 +90,17 @@ def train(recipe: ConditionersRecipe, out: Path) -> None:
 
 
 def export(recipe: ConditionersRecipe, out: Path, folder: Path) -> None:
-    """Write the averaged weights of every conditioner that learned, in float16, as ``folder``/NAME.safetensors."""
+    """Write the averaged weights of every conditioner that learned, in float16, as ``folder``/NAME.safetensors.
+
+    Where the folder above pins its files in SHA256SUMS, as a model of the zoo does, the digests are made anew.
+    """
     trained = task(recipe, out)
     trained.model.load_state_dict(averaged(out), strict=False)
     for name, part in trained.parts.items():
         if name not in recipe.frozen:
             write(part.networks, folder / f"{name}.safetensors", torch.float16)
+    if (folder.parent / SUMS).is_file():
+        write_hashes(folder.parent)
 
 
 def main(arguments: list[str] | None = None) -> None:

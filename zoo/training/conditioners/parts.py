@@ -87,7 +87,11 @@ class Part(ABC):
             UserError: a tensor is missing, left over or of another shape.
         """
         own = {} if whole else self.networks.state_dict()
-        fill(self.networks, own | read_tensors(path), f"file '{path.name}'", torch.float32)
+        fill(self.networks, own | self.read(path), f"file '{path.name}'", torch.float32)
+
+    def read(self, path: Path) -> dict[str, Tensor]:
+        """The tensors of a file of weights."""
+        return read_tensors(path)
 
 
 def _group(entry: Any, rows: Tensor, state: Tensor) -> Group[Any]:
@@ -168,6 +172,10 @@ class FusionText(Part):
         self.networks = FusionTextNetworks.create(
             host.text.model, host.unet, widths.image, host.text.width, **options
         )
+
+    def read(self, path: Path) -> dict[str, Tensor]:
+        """The tensors of a file; one of `pseudo_word` does too, whose word network and UNet deltas are alike."""
+        return {name: tensor for name, tensor in super().read(path).items() if name != "keep"}
 
     def piece(self, batch: Batch, rows: Int[Tensor, " r"], present: Bool[Tensor, " r"]) -> Piece:
         rows = rows[present & _spoken_of(batch, rows)]
