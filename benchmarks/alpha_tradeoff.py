@@ -44,9 +44,9 @@ class Settings:
     """What a result depends on, besides the weights."""
 
     seeds: int = 4
-    steps: int = 25
+    steps: int = 12
     scheduler: str = "dpmpp_2m"
-    scale: float = 7.5
+    scale: float = 3.0
 
 
 def measure(pipe: weft.Pipeline, count: int, settings: Settings, kept: Kept, share: tuple[int, int]) -> None:
