@@ -3,7 +3,8 @@
 Held-out individuals are drawn from one reference picture each, alone in a box and two in their boxes, with all parts
 (`fusion_text` for the CLS feature, `mask_location`, `subject_adapter`) and with one of them left out. The paper trained
 each row anew. Here a part is left out of the sampling of one set of weights, which is what its absent form is trained
-for; the row without attention control has weights of its own, trained without that loss for as long as the others.
+for. The row without attention control has a `fusion_text` of its own, trained by the same recipe without that loss;
+mask and adapter, which were trained without it, are the same in all rows.
 
 - identity: individuals that are nearest to themselves among 50 held-out ones, wherever they are (the paper: DINO);
 - in place: images in which every individual is the right one, in its box (IoU at least 0.5; no column of the paper's);
@@ -20,7 +21,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -49,17 +50,18 @@ PAPER: Final = {
 """DINO and CLIP-T, of one subject and of two."""
 
 
-def chosen(title: str, weights: Path) -> list[weft.Conditioner]:
-    """The conditioners of a row."""
+def chosen(title: str, folders: Mapping[str, Path]) -> list[weft.Conditioner]:
+    """The conditioners of a row, with the weights of each in its folder."""
     left_out = {
         "no location mask": "mask_location",
         "no adapter": "subject_adapter",
         "no CLS feature": "fusion_text",
     }.get(title)
-    conditioners = [made(name, weights) for name in PARTS if name != left_out]
+    conditioners = [made(name, folder) for name, folder in folders.items() if name != left_out]
     if title != "no box coordinates":
         return conditioners
-    adapter = weft.SubjectAdapter(use_box=False, weights=weights / "subject_adapter.safetensors")
+    path = folders["subject_adapter"] / "subject_adapter.safetensors"
+    adapter = weft.SubjectAdapter(use_box=False, weights=path)
     return [adapter if one.name == adapter.name else one for one in conditioners]
 
 
@@ -88,7 +90,10 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=200, help="cases a row; fewer than 200 write no results")
     parser.add_argument("--weights", type=Path, help="of the conditioners; those of the model by default")
     parser.add_argument(
-        "--without-attention", type=Path, metavar="DIR", help="weights trained without the attention loss"
+        "--without-attention",
+        type=Path,
+        metavar="DIR",
+        help="of a fusion_text trained without the attention loss",
     )
     parser.add_argument("--kept", type=Path, default=ROOT / "runs/ablation", help="where scores are kept")
     parser.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
@@ -107,11 +112,15 @@ def main() -> None:
     results: dict[str, dict[int, dict[str, Any]]] = {}
     taken: dict[str, str] = {}
     for title in PAPER:
-        weights = options.without_attention if title == "no attention control" else own
-        if weights is None:
-            continue
-        conditioners = chosen(title, weights)
-        digests = used(folder, weights, [one.name for one in conditioners])
+        folders = dict.fromkeys(PARTS, own)
+        if title == "no attention control":
+            if options.without_attention is None:
+                continue
+            folders["fusion_text"] = options.without_attention
+        conditioners = chosen(title, folders)
+        digests: dict[str, str] = {}
+        for one in conditioners:
+            digests |= used(folder, folders[one.name], [one.name])
         taken |= {f"{title}: {name}": value for name, value in digests.items() if name.startswith("weft/")}
         for count, name in COUNTS.items():
             row = Row(f"{title}, {name}", PARTS, "", together(count), MEASURES)

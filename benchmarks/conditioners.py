@@ -173,6 +173,7 @@ ROWS: Final = {
     "pseudo_word": Row("one reference picture", ("pseudo_word",), "alone", alone(1), KNOWN),
     "pseudo_word, two": Row("two reference pictures", ("pseudo_word",), "alone", alone(2), KNOWN),
     "pseudo_word, four": Row("four reference pictures", ("pseudo_word",), "alone", alone(4), KNOWN),
+    "fusion_text": Row("one reference picture", ("fusion_text",), "alone", alone(1), KNOWN),
     "subject_adapter": Row("one reference picture", ("subject_adapter",), "alone", alone(1), KNOWN),
     "grounding": Row("one to four boxes", ("grounding",), "layouts", layouts, ("iou", "ap50", "background")),
     "grounding, rare": Row(

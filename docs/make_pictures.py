@@ -27,6 +27,8 @@ from weft.zoo.training.conditioners.records import world_record
 HERE: Final = Path(__file__).parent / "images"
 SEEDS: Final = (0, 1, 2, 3, 4, 5)
 CFG: Final = weft.ClassifierFree(7.5)
+MILD: Final = weft.ClassifierFree(3.0)
+"""For pictures of individuals, which a higher scale overdraws: benchmarks/conditioners.py tells more at this one."""
 STEPS: Final = 50
 
 THREE: Final = weft.Scene(
@@ -88,9 +90,9 @@ def classifier_free() -> Image.Image:
 
 
 def composable() -> Image.Image:
-    parts = weft.Composable(0.0, subjects=(7.5, 7.5))
-    avoid = weft.Composable(7.5, prompts={"a blue star": -3.0})
-    return compare(TWO, {"without": [CFG], "ball AND star": [parts], "NOT star": [avoid]})
+    both = weft.Composable(5.0, subjects=(2.5, 2.5))
+    avoid = weft.Composable(7.5, prompts={"a blue star on sand": -4.0})
+    return compare(TWO, {"without": [CFG], "AND ball AND star": [both], "NOT blue star": [avoid]})
 
 
 def diffusers_guider() -> Image.Image:
@@ -103,6 +105,7 @@ def fusing() -> Image.Image:
         weft.load("tiny"),
         referenced(),
         alphas=(0.0, 0.25, 0.5, 0.75, 1.0),
+        guidance=[MILD],
         steps=STEPS,
         seeds=SEEDS[:3],
         attention=False,
@@ -113,9 +116,9 @@ def fusing() -> Image.Image:
 def delayed() -> Image.Image:
     scene, names = referenced(), ["pseudo_word"]
     rows = {
-        "all steps": row(scene, [CFG], names),
-        "from 0.3 on": row(scene, [CFG, weft.Delayed("pseudo_word", (0.3, 1.0))], names),
-        "until 0.8": row(scene, [CFG, weft.Delayed("pseudo_word", (0.0, 0.8))], names),
+        "all steps": row(scene, [MILD], names),
+        "from 0.3 on": row(scene, [MILD, weft.Delayed("pseudo_word", (0.3, 1.0))], names),
+        "until 0.8": row(scene, [MILD, weft.Delayed("pseudo_word", (0.0, 0.8))], names),
     }
     return contact_sheet(list(rows.values()), [f"seed {seed}" for seed in SEEDS], list(rows))
 
@@ -123,7 +126,7 @@ def delayed() -> Image.Image:
 def instruct() -> Image.Image:
     scene, names = referenced(), ["pseudo_word"]
     rows = {
-        f"image {scale:g}": row(scene, [weft.Instruct(7.5, scale)], names) for scale in (1.0, 1.5, 3.0, 7.5)
+        f"image {scale:g}": row(scene, [weft.Instruct(3.0, scale)], names) for scale in (0.0, 1.0, 2.0, 3.0)
     }
     return contact_sheet(list(rows.values()), [f"seed {seed}" for seed in SEEDS], list(rows))
 
@@ -178,7 +181,7 @@ def with_and_without(scenes: Sequence[weft.Scene], conditioners: Sequence[str]) 
     """A row for each scene: what is asked for, one picture without the conditioners, and some with them."""
     rows = []
     for scene in scenes:
-        without, present = row(scene, [CFG])[:1], row(scene, [CFG], conditioners)[:4]
+        without, present = row(scene, [MILD])[:1], row(scene, [MILD], conditioners)[:4]
         rows.append([asked(scene), *(outlined(image, scene) for image in (*without, *present))])
     columns = ["asked for", "without", *(f"with, seed {seed}" for seed in SEEDS[:4])]
     return contact_sheet(rows, columns, [""] * len(rows))
@@ -186,6 +189,11 @@ def with_and_without(scenes: Sequence[weft.Scene], conditioners: Sequence[str]) 
 
 def pseudo_word() -> Image.Image:
     return with_and_without([referenced(number, where) for number, where in PORTRAITS], ["pseudo_word"])
+
+
+def fusion_text() -> Image.Image:
+    scenes = [_without(individuals(n), "mask") for n in range(3)]
+    return with_and_without(scenes, ["fusion_text", "mask_location", "subject_adapter"])
 
 
 def subject_adapter() -> Image.Image:
@@ -221,6 +229,7 @@ PICTURES: Final[dict[str, Callable[[], Image.Image]]] = {
         delayed,
         diffusers_guider,
         fusing,
+        fusion_text,
         grounding,
         instruct,
         layout,

@@ -74,6 +74,14 @@ def test_the_guide_lists_every_check() -> None:
     assert listed == [check.__name__.removeprefix("check_") for check in CHECKS]
 
 
+def test_the_pages_tables_are_those_of_the_benchmarks() -> None:
+    measured = {line for file in ROOT.glob("benchmarks/results/*.md") for line in file.read_text().splitlines()}
+    pages = (ROOT / "docs" / "plugins").glob("*.md")
+    shown = [line for page in pages for line in page.read_text().splitlines() if re.match(r"\|.* % \(", line)]
+    assert shown, "no page has a measured table"
+    assert [line for line in shown if line not in measured] == []
+
+
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
