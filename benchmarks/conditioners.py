@@ -17,6 +17,7 @@ Intervals are bootstraps over cases, as the images of one case are alike. The gu
     python benchmarks/conditioners.py --rows pseudo_word --cases 20     # a quick look, to the console alone
     python benchmarks/conditioners.py --cases 20 --look                 # one that is kept, in conditioners_look.*
     python benchmarks/conditioners.py --weights DIR ...      # weights of DIR/NAME.safetensors, not the model's own
+    python benchmarks/conditioners.py --first 1000 ...       # other cases, to choose by: no part of a result
     python benchmarks/conditioners.py --part 0/2             # one of two processes that share the work; then without it
 """
 
@@ -28,7 +29,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -188,6 +189,11 @@ ROWS: Final = {
     ),
     "three subjects": Row("three individuals in three boxes", EVERY, "three", together(3), PLACED),
 }
+
+
+def numbered(row: Row, first: int) -> Row:
+    """A row whose case 0 is case ``first``."""
+    return replace(row, cases=lambda number: row.cases(first + number))
 
 
 @lru_cache(maxsize=8)
@@ -389,6 +395,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cases", type=int, default=200, help="cases a row; fewer than 200 are no result")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case; 0 in a result")
     parser.add_argument(
         "--look", action="store_true", help="write fewer cases or rows to conditioners_look.*"
     )
@@ -409,10 +416,11 @@ def main() -> None:
     pipe = weft.load(str(folder))
     results = {}
     for title in arguments.rows:
-        row, found = ROWS[title], []
+        row, found = numbered(ROWS[title], arguments.first), []
         for names in ((), row.conditioners):
             arm = title if names else row.plain
-            key = digest(asdict(settings), used(folder, weights, names), CHUNK, arm)
+            first = [arguments.first] if arguments.first else []
+            key = digest(asdict(settings), used(folder, weights, names), CHUNK, arm, *first)
             kept = Kept.of_part(arguments.kept, key, arguments.part)
             conditioners = [made(one, weights) for one in names]
             measure(pipe, arm, row.cases, conditioners, arguments.cases, settings, kept, arguments.part)
@@ -424,7 +432,7 @@ def main() -> None:
     text = table(results)
     print(text)
     whole = arguments.cases >= 200 and set(arguments.rows) == set(ROWS)
-    if not whole and not arguments.look:
+    if arguments.first or (not whole and not arguments.look):
         return
     name = "conditioners" if whole else "conditioners_look"
     where = machine()
