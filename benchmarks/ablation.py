@@ -10,7 +10,7 @@ mask and adapter, which were trained without it, are the same in all rows.
 - in place: images in which every individual is the right one, in its box (IoU at least 0.5; no column of the paper's);
 - background: that of the prompt (the paper: CLIP-T, of the whole prompt).
 
-    python benchmarks/ablation.py --without-attention DIR                   # 200 cases, an hour on 2 cores
+    python benchmarks/ablation.py                                           # 200 cases, half an hour on 2 cores
     python benchmarks/ablation.py --cases 10                                # a quick look, to the console alone
     python benchmarks/ablation.py --part 0/2                                # one of two processes; then without it
 """
@@ -93,7 +93,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--without-attention",
         type=Path,
         metavar="DIR",
-        help="of a fusion_text trained without the attention loss",
+        default=ROOT / "benchmarks/weights/without_attention",
+        help="of a fusion_text trained without the attention loss: its recipe, less the line 'attention'",
     )
     parser.add_argument("--kept", type=Path, default=ROOT / "runs/ablation", help="where scores are kept")
     parser.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
@@ -114,8 +115,6 @@ def main() -> None:
     for title in PAPER:
         folders = dict.fromkeys(PARTS, own)
         if title == "no attention control":
-            if options.without_attention is None:
-                continue
             folders["fusion_text"] = options.without_attention
         conditioners = chosen(title, folders)
         digests: dict[str, str] = {}

@@ -75,7 +75,9 @@ def test_the_guide_lists_every_check() -> None:
 
 
 def test_the_pages_tables_are_those_of_the_benchmarks() -> None:
-    measured = {line for file in ROOT.glob("benchmarks/results/*.md") for line in file.read_text().splitlines()}
+    measured = {
+        line for file in ROOT.glob("benchmarks/results/*.md") for line in file.read_text().splitlines()
+    }
     pages = (ROOT / "docs" / "plugins").glob("*.md")
     shown = [line for page in pages for line in page.read_text().splitlines() if re.match(r"\|.* % \(", line)]
     assert shown, "no page has a measured table"
