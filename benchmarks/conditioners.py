@@ -10,8 +10,8 @@ Every row is drawn by `generate` with and without its conditioners and read by t
 - inside: the share of the pixels of the asked noun that lie inside the mask, by the judge's segmenter;
 - in place: for every subject the nearest of 50 is itself, in its own box (IoU of at least 0.5).
 
-Intervals are bootstraps over cases, as the images of one case are alike. The guidance scale is 3: on 20 other cases
-`pseudo_word` told 80 % at 2, 79 % at 3 and 68 % at 5, and lost more nouns the higher it was.
+Intervals are bootstraps over cases, as the images of one case are alike. The guidance scale and
+the rows' schedule were chosen on other cases (``--first``).
 
     python benchmarks/conditioners.py                        # all rows, hours on 2 cores; a killed run goes on
     python benchmarks/conditioners.py --rows pseudo_word --cases 20     # a quick look, to the console alone

@@ -28,7 +28,7 @@ HERE: Final = Path(__file__).parent / "images"
 SEEDS: Final = (0, 1, 2, 3, 4, 5)
 CFG: Final = weft.ClassifierFree(7.5)
 MILD: Final = weft.ClassifierFree(3.0)
-"""For pictures of individuals, which a higher scale overdraws: benchmarks/conditioners.py tells more at this one."""
+"""For pictures of individuals: at a higher scale their colours are overdrawn."""
 STEPS: Final = 50
 
 THREE: Final = weft.Scene(
