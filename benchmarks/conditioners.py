@@ -170,6 +170,14 @@ def _placed(picture: world.Picture, masks: bool = False) -> Case:
 
 KNOWN: Final = ("identity", "noun", "background")
 PLACED: Final = ("in place", "iou", "background")
+WANTED: Final = {
+    ("pseudo_word", "identity"): (0.05, 0.7),
+    ("grounding", "iou"): (None, 0.6),
+    ("grounding", "ap50"): (None, 0.7),
+    ("mask_location", "inside"): (None, 0.9),
+    ("two subjects", "in place"): (None, 0.5),
+}
+"""At most, without the conditioners, and at least, with them, by row and measure."""
 EVERY: Final = ("pseudo_word", "grounding", "mask_location", "subject_adapter")
 ROWS: Final = {
     "pseudo_word": Row("one reference picture", ("pseudo_word",), "alone", alone(1), KNOWN),
@@ -384,7 +392,7 @@ def _resampled(value: Callable[[Any], float], n: int, times: int = RESAMPLES) ->
 
 def table(results: dict[str, Any]) -> str:
     """Markdown: a line a row and measure."""
-    lines = ["| row | measure | without | with | cases |", "|---|---|---|---|---|"]
+    lines = ["| row | measure | without | with | wanted | cases |", "|---|---|---|---|---|---|"]
 
     def shown(value: dict[str, Any]) -> str:
         low, high = value["interval"]
@@ -393,10 +401,21 @@ def table(results: dict[str, Any]) -> str:
     for row, (without, present) in results.items():
         title = f"`{'` + `'.join(ROWS[row].conditioners)}`, {ROWS[row].title}"
         for name_, value in present.items():
-            lines.append(
-                f"| {title} | {name_} | {shown(without[name_])} | {shown(value)} | {value['captions']} |"
+            most, least = WANTED.get((row, name_), (None, None))
+            bars = (
+                []
+                if most is None
+                else [judged(without[name_]["share"] <= most, f"without at most {most:.0%}")]
             )
+            bars += [] if least is None else [judged(value["share"] >= least, f"with at least {least:.0%}")]
+            cells = (title, name_, shown(without[name_]), shown(value), "; ".join(bars), value["captions"])
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def judged(holds: bool, bar: str) -> str:
+    """A bar, and whether the mean holds it."""
+    return bar if holds else f"{bar}: missed"
 
 
 def main() -> None:
@@ -461,7 +480,7 @@ def main() -> None:
     about = (
         f"{settings.seeds} seeds, {settings.steps} steps of {settings.scheduler}, guidance scale {settings.scale}, "
         f"read by the judge. `{command}` on {where['cpu']}, {where['cores']} cores, torch {where['torch']}. "
-        "Intervals: bootstrap over cases."
+        "Intervals: bootstrap over cases. What was tried where a bar is missed: docs/training.md."
     )
     title = "# The conditioners of `tiny`" + ("" if whole else ", a first look")
     (ROOT / f"benchmarks/results/{name}.md").write_text(f"{title}\n\n{about}\n\n{text}\n")
