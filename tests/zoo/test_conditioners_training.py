@@ -113,6 +113,44 @@ def test_attention_to_tokens_can_be_asked_for(run: Path, name: str) -> None:
     torch.testing.assert_close(before["loss"], before["min_snr"] + before["tokens"])
 
 
+def test_a_late_conditioner_learns_to_change_nothing_at_large_noise(run: Path) -> None:
+    """The share of the loss above the timestep is the squared change of the picture, and a step lowers it."""
+    sizes = {name: SIZES[name] for name in ("pseudo_word", "mask_location")}
+    options = {"conditioners": sizes, "absent": 0.0, "drop_caption": 0.0, "attention": None, "alone": 0.0}
+
+    def late(above: int) -> ConditionersTask:
+        trained = task(recipe(late={"conditioners": ["pseudo_word"], "above": above}, **options), run)
+        with torch.no_grad():
+            for parameter in trained.model.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        return trained
+
+    def losses(trained: ConditionersTask) -> dict[str, torch.Tensor]:
+        return trained.losses(0, torch.Generator().manual_seed(0), torch.device("cpu"))
+
+    always, never = late(0), late(999)
+    found = losses(always)
+    found["late"].backward()
+    reached = {n.split(".")[0] for n, p in always.model.named_parameters() if p.grad is not None}
+    assert "pseudo_word" in reached
+    with torch.no_grad():
+        for parameter in always.model["pseudo_word"].parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad / parameter.grad.norm().clamp_min(1.0)
+    assert 0 < losses(always)["late"] < found["late"]
+    assert losses(never)["late"] == 0
+    # absent networks change nothing, so nothing is left of the loss but the samples without a word
+    with torch.no_grad():
+        for name, parameter in always.model["pseudo_word"].named_parameters():
+            parameter.fill_(1.0 if name == "keep" else 0.0)
+    torch.testing.assert_close(losses(always)["late"], torch.zeros(()), rtol=0, atol=1e-6)
+
+
+def test_a_recipe_names_conditioners_that_it_has() -> None:
+    with pytest.raises(ValueError, match="field 'late': 'grounding' is not among the 'conditioners'"):
+        recipe(conditioners={"pseudo_word": {}}, late={"conditioners": ["grounding"]})
+
+
 def test_conditioners_that_read_references_learn_from_pictures_that_have_some(run: Path) -> None:
     trained = task(recipe(), run)
     shown = torch.tensor([True, False] * 32)

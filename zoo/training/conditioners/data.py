@@ -49,6 +49,7 @@ class Batch:
         known: whether there is such a subject.
         pooled, patches: features of the reference pictures; the patches of the first alone.
         referenced: whether there is such a reference.
+        number: of the sample in the batch as it was drawn.
     """
 
     latents: Float[Tensor, "b c h w"]
@@ -63,9 +64,14 @@ class Batch:
     pooled: Float[Tensor, "b s k e"]
     patches: Float[Tensor, "b s p v"]
     referenced: Bool[Tensor, "b s k"]
+    number: Int[Tensor, " b"]
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def rows(self, rows: Int[Tensor, " r"]) -> Batch:
+        """Some of its samples, which keep their numbers."""
+        return Batch(**{name: value[rows] for name, value in vars(self).items()})
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""
@@ -267,6 +273,7 @@ class Examples:
             pooled=self._features("pooled", references),
             patches=self._features("patches", references[..., 0]),
             referenced=references >= 0,
+            number=torch.arange(n),
         )
 
     @cached_property

@@ -241,7 +241,7 @@ class SubjectAdapter(Part):
         patches = every.gather(1, pick[..., None].expand(-1, -1, *every.shape[2:]))
         known = given.gather(1, order) & present[:, None]
         # a place without a box learns its null too, for subjects that are shown but not placed
-        boxed = (rows % BOXLESS_ONE_IN != 0)[:, None].expand_as(known) & self.boxes
+        boxed = (batch.number[rows] % BOXLESS_ONE_IN != 0)[:, None].expand_as(known) & self.boxes
         state = self.networks.tokens(patches, boxes, known, boxed)
         blank = self.networks.places - known.shape[1]
         boxes, placed = F.pad(boxes, (0, 0, 0, blank)), F.pad(known & boxed, (0, blank))
@@ -266,7 +266,7 @@ class MaskLocation(Part):
     def piece(self, batch: Batch, rows: Int[Tensor, " r"], present: Bool[Tensor, " r"]) -> Piece:
         masks = (batch.masks[rows] >= 0.5).float()  # r s h w
         boxes = boxes_inside(batch.boxes[rows], (masks.shape[2], masks.shape[3])).float()
-        regions = torch.where((rows % 2 == 0)[:, None, None, None], boxes, masks)
+        regions = torch.where((batch.number[rows] % 2 == 0)[:, None, None, None], boxes, masks)
         channel = background(regions, batch.known[rows])
         rows, channel = rows[present], channel[present]
         if not len(rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..loop import LoopRecipe
 from .records import FolderSource, WorldSource
@@ -19,6 +19,20 @@ class AttentionLoss(BaseModel):
     weight: float = Field(0.01, ge=0)
     form: str = Field(
         "balanced", pattern="^(balanced|mask)$", description="the released code's, or the paper's"
+    )
+
+
+class Late(BaseModel):
+    """Conditioners that are to change nothing at large noise, where the words alone say what to draw."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    conditioners: tuple[str, ...]
+    above: int = Field(750, ge=0, le=999, description="from this timestep on")
+    weight: float = Field(
+        1.0,
+        ge=0,
+        description="of the squared change of the picture predicted, in latents, beside the noise error",
     )
 
 
@@ -53,6 +67,7 @@ class ConditionersRecipe(BaseModel):
     subject_weight: float = Field(
         0.0, ge=0, description="further weight of the loss where referenced subjects are"
     )
+    late: Late | None = None
     attention: AttentionLoss | None = None
     token_attention: float = Field(
         0.0, ge=0, description="weight of asking positions within a box to look at its token, others at none"
@@ -62,3 +77,12 @@ class ConditionersRecipe(BaseModel):
     preview_pictures: int = Field(4, gt=0)
     preview_steps: int = Field(30, gt=0)
     loop: LoopRecipe
+
+    @model_validator(mode="after")
+    def _names_take_part(self) -> ConditionersRecipe:
+        late = () if self.late is None else self.late.conditioners
+        for field, names in (("start", self.start), ("frozen", self.frozen), ("late", late)):
+            for name in names:
+                if name not in self.conditioners:
+                    raise ValueError(f"field '{field}': '{name}' is not among the 'conditioners'")
+        return self

@@ -24,7 +24,7 @@ from ..loop import Task
 from ..unet import timesteps
 from .data import Batch, Examples
 from .parts import PARTS, Part, Piece, Widths
-from .recipe import ConditionersRecipe
+from .recipe import ConditionersRecipe, Late
 
 
 class ConditionersTask(Task):
@@ -50,6 +50,10 @@ class ConditionersTask(Task):
         self.cumulative: Tensor = self.scheduler.alphas_cumprod
         snr = self.cumulative / (1 - self.cumulative)
         self.weights = snr.clamp(max=recipe.min_snr) / snr
+        # squared error of the picture for one of what the UNet predicts
+        self.pictured = (
+            1 - self.cumulative if self.scheduler.config["prediction_type"] == "v_prediction" else 1 / snr
+        )
         self.empty = torch.tensor(pipe.text.tokens("").ids)
         self.recorded = frozenset() if recipe.attention is None else pipe.map_paths(host.latent_size)
 
@@ -72,9 +76,8 @@ class ConditionersTask(Task):
         batch = Batch(
             **(vars(batch) | {"ids": ids, "nouns": batch.nouns.masked_fill(drop[:, None, None], -1)})
         ).to(device)
-        pieces = self.pieces(
-            batch, {k: v.to(device) for k, v in chosen.items()}, {k: v.to(device) for k, v in absent.items()}
-        )
+        chosen, absent = ({name: rows.to(device) for name, rows in some.items()} for some in (chosen, absent))
+        pieces = self.pieces(batch, chosen, absent)
         conditions = self.conditions(batch, pieces)
         maps = MapRecorder(self.recorded, slice(None)) if self.recorded else None
         predicted = self.walk(noisy, t.to(device), conditions, maps)
@@ -83,8 +86,13 @@ class ConditionersTask(Task):
         shown = (batch.masks * batch.referenced.any(-1)[:, :, None, None]).amax(1, keepdim=True)
         weight = 1 + recipe.subject_weight * shown
         each = (error * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
+        if recipe.late is not None:
+            early, change = self._early(recipe.late, batch, chosen, absent, noisy, t, predicted)
+            each = each.where(~early, recipe.late.weight * change)
         weighted = (self.weights[t].to(device) * each).mean()
         losses = {"loss": weighted, "min_snr": weighted, "mse": error.mean()}
+        if recipe.late is not None:
+            losses["late"] = change.sum() / early.sum().clamp_min(1)
         if recipe.token_attention:
             looked_at = [loss.mean() for piece in pieces for loss in piece.attention]
             losses["tokens"] = torch.stack([weighted.new_zeros(()), *looked_at]).sum() / max(
@@ -101,6 +109,38 @@ class ConditionersTask(Task):
             losses["attention"] = (local * self.cumulative[t].to(device)).mean()
             losses["loss"] = losses["loss"] + recipe.attention.weight * losses["attention"]
         return losses
+
+    def _early(
+        self,
+        late: Late,
+        batch: Batch,
+        chosen: Mapping[str, Bool[Tensor, " b"]],
+        absent: Mapping[str, Bool[Tensor, " b"]],
+        noisy: Float[Tensor, "b c h w"],
+        t: Int[Tensor, " b"],
+        predicted: Float[Tensor, "b c h w"],
+    ) -> tuple[Bool[Tensor, " b"], Float[Tensor, " b"]]:
+        """The samples in which a late conditioner takes part too early, and how much it changes the picture predicted.
+
+        The change is against the frozen model with the other conditioners of the sample. It is measured on the picture
+        and not on the noise: at large noise a small error of the noise is another thing.
+        """
+        takes_part = torch.stack([chosen[name] for name in late.conditioners]).any(0)
+        early = takes_part & (t >= late.above).to(takes_part.device)
+        change = predicted.new_zeros(len(early))
+        rows = early.nonzero()[:, 0]
+        if len(rows):
+            others = {name: taken[rows] & (name not in late.conditioners) for name, taken in chosen.items()}
+            some = batch.rows(rows)
+            with torch.no_grad():
+                pieces = self.pieces(some, others, {name: taken[rows] for name, taken in absent.items()})
+                without = self.walk(noisy[rows], t.to(rows.device)[rows], self.conditions(some, pieces))
+            assert without is not None
+            moved = (predicted[rows] - without).float().square().mean((1, 2, 3))
+            change = change.index_copy(
+                0, rows, moved * self.pictured.to(rows.device)[t.to(rows.device)[rows]]
+            )
+        return early, change
 
     def _target(self, batch: Batch, noise: Tensor, t: Tensor) -> Float[Tensor, "b c h w"]:
         if self.scheduler.config["prediction_type"] == "v_prediction":
