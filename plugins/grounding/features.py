@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from jaxtyping import Float
@@ -28,7 +29,7 @@ def phrase_features(text: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, 
         tokens = text.tokens(phrase)
         if tokens.truncated_at is not None:
             raise UserError(
-                f"subject '{phrase}', field 'phrase'",
+                f"subject '{shorten(phrase, 60, placeholder=' ...')}', field 'phrase'",
                 f"a phrase within the {len(tokens.ids)} tokens that the text encoder reads",
                 f"one that the tokenizer cuts off after '...{phrase[: tokens.truncated_at][-30:]}'",
             )
