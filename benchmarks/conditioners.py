@@ -10,8 +10,8 @@ Every row is drawn by `generate` with and without its conditioners and read by t
 - inside: the share of the pixels of the asked noun that lie inside the mask, by the judge's segmenter;
 - in place: for every subject the nearest of 50 is itself, in its own box (IoU of at least 0.5).
 
-Intervals are bootstraps over cases, as the images of one case are alike. The guidance scale and
-the rows' schedule were chosen on other cases (``--first``).
+Intervals are bootstraps over cases, as the images of one case are alike. The guidance scale was
+chosen on other cases (``--first``).
 
     python benchmarks/conditioners.py                        # all rows, hours on 2 cores; a killed run goes on
     python benchmarks/conditioners.py --rows pseudo_word --cases 20     # a quick look, to the console alone
@@ -79,7 +79,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """Some cases, drawn with some conditioners; ``guidance`` follows classifier-free guidance.
+    """Some cases, drawn with some conditioners.
 
     Rows of the same ``plain`` have the same cases, but for the reference pictures, which no image drawn without
     conditioners depends on: those are drawn and read once.
@@ -90,7 +90,6 @@ class Row:
     plain: str
     cases: Callable[[int], Case]
     measures: tuple[str, ...]
-    guidance: tuple[weft.Guidance, ...] = ()
 
 
 def _rng(kind: int, number: int) -> np.random.Generator:
@@ -183,14 +182,6 @@ ROWS: Final = {
     "pseudo_word": Row("one reference picture", ("pseudo_word",), "alone", alone(1), KNOWN),
     "pseudo_word, two": Row("two reference pictures", ("pseudo_word",), "alone", alone(2), KNOWN),
     "pseudo_word, four": Row("four reference pictures", ("pseudo_word",), "alone", alone(4), KNOWN),
-    "pseudo_word, late": Row(
-        "one reference picture, from a quarter of the steps on",
-        ("pseudo_word",),
-        "alone",
-        alone(1),
-        KNOWN,
-        (weft.Delayed("pseudo_word", (0.25, 1.0)),),
-    ),
     "fusion_text": Row("one reference picture", ("fusion_text",), "alone", alone(1), KNOWN),
     "subject_adapter": Row("one reference picture", ("subject_adapter",), "alone", alone(1), KNOWN),
     "grounding": Row("one to four boxes", ("grounding",), "layouts", layouts, ("iou", "ap50", "background")),
@@ -323,7 +314,6 @@ def measure(
     settings: Settings,
     kept: Kept,
     share: tuple[int, int],
-    guidance: Sequence[weft.Guidance] = (),
 ) -> None:
     """Draw and read what is not kept yet; of ``share`` = (i, n) every n-th chunk, from the i-th on."""
     begun = time.monotonic()
@@ -336,7 +326,7 @@ def measure(
         result = pipe.generate(
             [case.scene for case in chosen],
             conditioners=conditioners,
-            guidance=[weft.ClassifierFree(settings.scale), *guidance],
+            guidance=[weft.ClassifierFree(settings.scale)],
             steps=settings.steps,
             scheduler=settings.scheduler,
             seeds=range(first, first + settings.seeds),
@@ -448,14 +438,11 @@ def main() -> None:
         row, found = numbered(ROWS[title], arguments.first), []
         for names in ((), row.conditioners):
             arm = title if names else row.plain
-            guidance = row.guidance if names else ()
-            further = [repr(one) for one in guidance] + [arguments.first] * bool(arguments.first)
+            further = [arguments.first] * bool(arguments.first)
             key = digest(asdict(settings), used(folder, weights, names), CHUNK, arm, *further)
             kept = Kept.of_part(arguments.kept, key, arguments.part)
             conditioners = [made(one, weights) for one in names]
-            measure(
-                pipe, arm, row.cases, conditioners, arguments.cases, settings, kept, arguments.part, guidance
-            )
+            measure(pipe, arm, row.cases, conditioners, arguments.cases, settings, kept, arguments.part)
             found.append((arm, kept))
         if arguments.part[1] == 1:
             results[title] = [summary(row, arm, arguments.cases, kept) for arm, kept in found]
