@@ -467,7 +467,8 @@ def main() -> None:
     about = (
         f"{settings.seeds} seeds, {settings.steps} steps of {settings.scheduler}, guidance scale {settings.scale}, "
         f"read by the judge. `{command}` on {where['cpu']}, {where['cores']} cores, torch {where['torch']}. "
-        "Intervals: bootstrap over cases. What was tried where a bar is missed: docs/training.md."
+        "Intervals: bootstrap over cases. The prompt tells the noun, so naming any of the 50 individuals of that noun "
+        "would be right in 24 %. What was tried: docs/training.md."
     )
     title = "# The conditioners of `tiny`" + ("" if whole else ", a first look")
     (ROOT / f"benchmarks/results/{name}.md").write_text(f"{title}\n\n{about}\n\n{text}\n")

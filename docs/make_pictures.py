@@ -124,7 +124,7 @@ def delayed() -> Image.Image:
 
 
 def instruct() -> Image.Image:
-    scene, names = referenced(), ["pseudo_word"]
+    scene, names = referenced(), ["subject_adapter"]
     rows = {
         f"image {scale:g}": row(scene, [weft.Instruct(3.0, scale)], names) for scale in (0.0, 1.0, 2.0, 3.0)
     }
