@@ -314,8 +314,12 @@ def measure(
     settings: Settings,
     kept: Kept,
     share: tuple[int, int],
+    guidance: Sequence[weft.Guidance] | None = None,
 ) -> None:
-    """Draw and read what is not kept yet; of ``share`` = (i, n) every n-th chunk, from the i-th on."""
+    """Draw and read what is not kept yet; of ``share`` = (i, n) every n-th chunk, from the i-th on.
+
+    The guidance is classifier-free, at the settings' scale, unless another chain is given.
+    """
     begun = time.monotonic()
     for start in range(share[0] * CHUNK, count, share[1] * CHUNK):
         numbers = [n for n in range(start, min(start + CHUNK, count)) if (arm, n) not in kept.done]
@@ -326,7 +330,7 @@ def measure(
         result = pipe.generate(
             [case.scene for case in chosen],
             conditioners=conditioners,
-            guidance=[weft.ClassifierFree(settings.scale)],
+            guidance=[weft.ClassifierFree(settings.scale)] if guidance is None else guidance,
             steps=settings.steps,
             scheduler=settings.scheduler,
             seeds=range(first, first + settings.seeds),
