@@ -123,23 +123,22 @@ class ConditionersTask(Task):
         """The samples in which a late conditioner takes part too early, and how much it changes the picture predicted.
 
         The change is against the frozen model with the other conditioners of the sample. It is measured on the picture
-        and not on the noise: at large noise a small error of the noise is another thing.
+        and not on the noise, a small error of which is a large one of the picture where there is little but noise.
         """
         takes_part = torch.stack([chosen[name] for name in late.conditioners]).any(0)
         early = takes_part & (t >= late.above).to(takes_part.device)
         change = predicted.new_zeros(len(early))
         rows = early.nonzero()[:, 0]
         if len(rows):
+            times = t.to(rows.device)[rows]
             others = {name: taken[rows] & (name not in late.conditioners) for name, taken in chosen.items()}
             some = batch.rows(rows)
             with torch.no_grad():
                 pieces = self.pieces(some, others, {name: taken[rows] for name, taken in absent.items()})
-                without = self.walk(noisy[rows], t.to(rows.device)[rows], self.conditions(some, pieces))
+                without = self.walk(noisy[rows], times, self.conditions(some, pieces))
             assert without is not None
             moved = (predicted[rows] - without).float().square().mean((1, 2, 3))
-            change = change.index_copy(
-                0, rows, moved * self.pictured.to(rows.device)[t.to(rows.device)[rows]]
-            )
+            change = change.index_copy(0, rows, moved * self.pictured.to(rows.device)[times])
         return early, change
 
     def _target(self, batch: Batch, noise: Tensor, t: Tensor) -> Float[Tensor, "b c h w"]:
