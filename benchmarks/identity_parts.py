@@ -34,6 +34,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "emblem and its colour": ("emblem", "emblem_color"),
     "body": ("body",),
     "all but the body": ("emblem", "emblem_color", "trim", "second", "outline"),
+    "all but the noun": ("emblem", "emblem_color", "trim", "second", "outline", "body"),
 }
 
 
