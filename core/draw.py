@@ -12,7 +12,7 @@ from .errors import UserError, WeftError
 from .items import Item
 from .listener import Listener
 from .load import load
-from .pipeline import BATCH_SIZE, Pipeline
+from .pipeline import Pipeline
 from .progress import Progress
 from .recipe import Recipe
 
@@ -50,19 +50,18 @@ class Drawer:
         except WeftError as error:
             listener.failed(items, error)
             return
-        exact = first.reproducibility == "exact"
-        size = BatchSize(first.sampler.batch_size or (BATCH_SIZE if exact else None), self._memory)
+        # exact mode draws each picture alone in any case: one by one they are kept as soon as they are drawn
+        size = BatchSize(1 if first.reproducibility == "exact" else first.sampler.batch_size, self._memory)
         left = list(items)
         alone = False
         while left:
             count = one_run(left, size.now) if alone else rectangle(left, size.now)
             batch = left[:count]
-            fixed = size.now if exact else count
-            attempt = self._attempt(pipe, batch, fixed, listener)
+            attempt = self._attempt(pipe, batch, listener)
             if attempt is None:
                 release()
-                if exact or not size.failed(count):
-                    left = self._too_large(batch, left, listener, exact)
+                if not size.failed(count):
+                    left = self._too_large(batch, left, listener)
             elif attempt.error is not None:
                 if len({id(item.run) for item in batch}) > 1:
                     alone = True  # one scene of several is wrong: find out which
@@ -82,9 +81,7 @@ class Drawer:
             self._pipes[model] = self._load(model)
         return self._pipes[model]
 
-    def _attempt(
-        self, pipe: Pipeline, batch: Sequence[Item], size: int, listener: Listener
-    ) -> _Attempt | None:
+    def _attempt(self, pipe: Pipeline, batch: Sequence[Item], listener: Listener) -> _Attempt | None:
         """Draw one batch; None when memory ran out. What it held is let go when this returns."""
         scenes = list({id(item.run): item.run.scene for item in batch}.values())
         run = batch[0].run
@@ -97,7 +94,7 @@ class Drawer:
                 scenes,
                 run.conditioners,
                 run.guidance,
-                **{**run.sampler.options(), "batch_size": size},
+                **{**run.sampler.options(), "batch_size": len(batch)},
                 seeds=[item.seed for item in batch[: len(batch) // len(scenes)]],
                 reproducibility=run.reproducibility,
                 attention=False,
@@ -111,14 +108,8 @@ class Drawer:
             raise
         return _Attempt(made.recipe, made.images)
 
-    def _too_large(
-        self, batch: Sequence[Item], left: list[Item], listener: Listener, exact: bool
-    ) -> list[Item]:
-        """Give up the items that memory cannot take: all of these settings in exact mode, else one picture's run."""
-        if exact:
-            hint = "Exact reproducibility keeps the batch size; set sampler.batch_size to a smaller one."
-            listener.failed(left, UserError("memory", f"room for {len(batch)} pictures", "less", hint))
-            return []
+    def _too_large(self, batch: Sequence[Item], left: list[Item], listener: Listener) -> list[Item]:
+        """Give up the run of a picture that memory cannot take."""
         hint = "Draw smaller pictures, or on a machine with more memory."
         error = UserError(f"scene '{batch[0].run.scene.prompt}'", "memory for one picture", "less", hint)
         listener.failed([item for item in left if item.run is batch[0].run], error)

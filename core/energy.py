@@ -34,10 +34,6 @@ class Descent:
         """How often the UNet ran as far as the last map, and back; each time for all samples of the batch."""
         return len(self.losses)
 
-    def first(self, count: int) -> Descent:
-        """The same of the first samples."""
-        return Descent(self.name, tuple(row[:count] for row in self.losses), self.updates[:count])
-
 
 def descend(
     energy: Energy,

@@ -50,8 +50,7 @@ def plan(runs: Iterable[Run]) -> list[Item]:
     """Every item of a run file, in order; one that would be drawn twice is there once.
 
     An item's id is a SHA-256, cut to 32 digits, of its settings with every default written out, its seed, and the
-    contents of its pictures and of its model. Paths take no part. Nor does the batch size, unless ``reproducibility``
-    is exact, as only then a picture's bits are a promise.
+    contents of its pictures and of its model. Paths and the batch size take no part.
 
     Raises:
         UserError: a picture or a model cannot be read.
@@ -63,8 +62,7 @@ def plan(runs: Iterable[Run]) -> list[Item]:
             models[run.model] = _model(run.model)
         shared = _shared(run) | {"model": models[run.model]}
         group = hashlib.sha256(_canonical(shared)).hexdigest()[:ID_LENGTH]
-        if run.reproducibility == "normal":
-            shared["sampler"] = {**shared["sampler"], "batch_size": None}
+        shared["sampler"] = {**shared["sampler"], "batch_size": None}
         base = hashlib.sha256(_canonical(shared | _scene(run)))
         for seed in run.seeds:
             whole = base.copy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -120,8 +120,8 @@ class Pipeline:
             height: in pixels, a multiple of the latent factor; the model's own by default.
             width: likewise.
             batch_size: images that are denoised together.
-            reproducibility: with ``exact``, every batch holds images of one scene and is filled up to ``batch_size``,
-                so that an image is the same bit for bit whatever is drawn beside it; fillers are drawn and dropped.
+            reproducibility: with ``exact``, every image is denoised alone, whatever ``batch_size`` says, so that it is
+                the same bit for bit whatever is drawn beside it: with several threads even the place in a batch rounds.
             attention: record the attention maps for `Result.attention`.
             progress: True for a bar, or a function that is called after every step and every refinement update.
             on_batch: called with every finished batch, so that its images can be kept when a later one fails.
@@ -143,16 +143,16 @@ class Pipeline:
             )
         prepared = [PreparedScene(one, host, named) for one in scenes]
         jobs = [(one, seed) for one in prepared for seed in seeds]
-        exact = reproducibility == "exact"
-        recipe = self._recipe(given, chain, scheduler, steps, host.size, batch_size, reproducibility)
+        together = 1 if reproducibility == "exact" else batch_size
+        recipe = self._recipe(given, chain, scheduler, steps, host.size, together, reproducibility)
         paths = self.map_paths(host.latent_size)
         make_scheduler(scheduler, self.scheduler)  # a wrong name is an error before the bar starts
         parts: list[Result] = []
 
         with bar(progress, len(jobs)) as report:
-            for start, count in _batches(len(scenes), len(seeds), batch_size, exact):
-                batch = jobs[start : start + count]
-                batch += batch[-1:] * (batch_size - count if exact else 0)
+            for start in range(0, len(jobs), together):
+                batch = jobs[start : start + together]
+                count = len(batch)
                 generators = [torch.Generator("cpu").manual_seed(seed) for _, seed in batch]
                 maps = MeanMaps(paths) if attention else None
                 trace: list[Trace] = []
@@ -160,7 +160,7 @@ class Pipeline:
                 def on_step(
                     done: Trace, start: int = start, size: int = count, trace: list[Trace] = trace
                 ) -> None:
-                    trace.append(done.first(size))
+                    trace.append(done)
                     report(Progress(start, size, len(jobs), done.step.index + 1, done.step.total))
 
                 def on_update(
@@ -186,10 +186,10 @@ class Pipeline:
                     on_update=on_update,
                 )
                 part = Result(
-                    images=self.decode(latents)[:count],
-                    latents=latents[:count],
-                    samples=tuple(Sample(one.scene, seed, one.tokens(None)) for one, seed in batch[:count]),
-                    maps=tuple(maps.mean[:count]) if maps is not None and maps.mean is not None else None,
+                    images=self.decode(latents),
+                    latents=latents,
+                    samples=tuple(Sample(one.scene, seed, one.tokens(None)) for one, seed in batch),
+                    maps=tuple(maps.mean) if maps is not None and maps.mean is not None else None,
                     trace=tuple(trace),
                     recipe=recipe,
                 )
@@ -285,14 +285,6 @@ class Pipeline:
         if not scenes or not seeds:
             raise UserError("field 'seeds'" if scenes else "scene", "at least one", "none")
         return size
-
-
-def _batches(scenes: int, seeds: int, size: int, exact: bool) -> Iterator[tuple[int, int]]:
-    """(first job, number of jobs) of every batch; one of different scenes would round by its neighbours' shapes."""
-    runs = [(first, seeds) for first in range(0, scenes * seeds, seeds)] if exact else [(0, scenes * seeds)]
-    for first, jobs in runs:
-        for start in range(0, jobs, size):
-            yield first + start, min(size, jobs - start)
 
 
 def _resolved(item: Any, kind: str, base: type[Any]) -> Any:

@@ -21,7 +21,7 @@ class Recipe:
         model: as it was asked for: a zoo name, a path, or a hub id.
         folder: where the model lies; None when it is a single file.
         size: (height, width) in pixels.
-        batch_size: at most so many images together; exactly so many when ``reproducibility`` is ``exact``.
+        batch_size: at most so many images together; 1 when ``reproducibility`` is ``exact``.
         device: for example ``cpu`` or ``cuda:0``.
         hardware: the name of the GPU, or the vector instructions of the CPU.
         dtype: of the parameters, for example ``float32``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -38,10 +38,6 @@ class Trace:
     form: LinearForm
     evaluations: int
     descents: tuple[Descent, ...] = ()
-
-    def first(self, count: int) -> Trace:
-        """The same of the batch's first images."""
-        return replace(self, descents=tuple(descent.first(count) for descent in self.descents))
 
 
 class MeanMaps:

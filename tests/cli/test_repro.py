@@ -40,7 +40,7 @@ def weft(*arguments: str | Path) -> Result:
 def test_every_picture_of_a_run_is_drawn_again_alone_and_equal(place) -> None:
     pictures = sorted((place / "out").glob("*-seed*.png"))
     assert len(pictures) == 3
-    for picture in pictures[1:]:  # one that shared its batch, and one beside a filler
+    for picture in pictures[1:]:
         done = weft("repro", picture, "-o", place / "new.png")
         assert done.exit_code == 0, done.output
         assert "Drawn again: equal" in done.stdout

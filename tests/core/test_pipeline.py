@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -14,6 +16,7 @@ from weft.core.pipeline import _resolved
 from weft.testing import random_pipeline
 
 SCENE = weft.Scene("a toy and a red star on grass")
+SCENE_OF_ONE = weft.Scene("a boat at night", [weft.Subject("boat")])
 
 
 def draw(scene=SCENE, **options) -> weft.Result:
@@ -25,6 +28,26 @@ def test_a_seed_means_the_same_image_in_any_batch() -> None:
     for size in (1, 2):
         assert torch.allclose(draw(seeds=[5, 6, 7], batch_size=size).latents, together.latents, atol=1e-4)
     assert not torch.allclose(together.latents[0], together.latents[1])
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """As most users have more than one; see conftest.py."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_exact_mode_holds_with_several_threads() -> None:
+    draw_exact = partial(
+        draw, guidance=["attend_and_excite", "classifier_free"], reproducibility="exact", batch_size=3
+    )
+    scene = weft.Scene(SCENE.prompt, [weft.Subject("toy"), weft.Subject("star")])
+    together = draw_exact([SCENE_OF_ONE, scene], seeds=[3, 1, 2])
+    for slot, seed in enumerate((3, 1, 2)):
+        assert torch.equal(together.latents[3 + slot], draw_exact(scene, seeds=[seed]).latents[0])
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler_ancestral"])

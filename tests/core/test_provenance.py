@@ -58,7 +58,7 @@ def test_a_picture_carries_its_run_file_and_where_it_comes_from(folder, drawn, m
     data = parse_yaml(kept.run_file).data
     assert data["prompt"] == PROMPT
     assert data["seeds"] == [8]
-    assert data["sampler"] == {"scheduler": "ddim", "steps": 2, "width": 32, "height": 32, "batch_size": 2}
+    assert data["sampler"] == {"scheduler": "ddim", "steps": 2, "width": 32, "height": 32, "batch_size": 1}
     assert data["guidance"][0]["negative_prompt"] == "fog, rain"
     assert kept.provenance.seed == 8
     assert kept.provenance.plugins == {"classifier_free": f"weft {weft.__version__}"}
