@@ -18,22 +18,18 @@ mask and adapter, which were trained without it, are the same in all rows.
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from conditioners import CHUNK, Row, Settings, made, measure, summary, together, used
-from judged import Kept, digest, part
+from conditioners import CHUNK, Row, Settings, made, measure, shown, summary, together, used
+from judged import ENOUGH, Kept, digest, parser, write
 from quality import ROOT
 
 import weft
 from weft import zoo
-from weft.zoo.judge.evaluate import machine
 
 PARTS: Final = ("fusion_text", "mask_location", "subject_adapter")
 MEASURES: Final = ("identities", "in place", "background")
@@ -77,29 +73,17 @@ def table(results: dict[str, dict[int, dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def shown(rate: dict[str, Any]) -> str:
-    """A share with its interval."""
-    low, high = rate["interval"]
-    return f"{100 * rate['share']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cases", type=int, default=200, help="cases a row; fewer than 200 write no results")
-    parser.add_argument("--weights", type=Path, help="of the conditioners; those of the model by default")
-    parser.add_argument(
+def parsed() -> argparse.Namespace:
+    options = parser(__doc__, "ablation")
+    options.add_argument("--weights", type=Path, help="of the conditioners; those of the model by default")
+    options.add_argument(
         "--without-attention",
         type=Path,
         metavar="DIR",
         default=ROOT / "benchmarks/weights/without_attention",
         help="of a fusion_text trained without the attention loss: its recipe, less the line 'attention'",
     )
-    parser.add_argument("--kept", type=Path, default=ROOT / "runs/ablation", help="where scores are kept")
-    parser.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    return parser.parse_args(arguments)
+    return options.parse_args()
 
 
 def main() -> None:
@@ -134,21 +118,15 @@ def main() -> None:
         return
     text = table(results)
     print(text)
-    if options.cases < 200:
+    if options.cases < ENOUGH:
         return
-    where, command = machine(), shlex.join(["python", "benchmarks/ablation.py", *sys.argv[1:]])
-    report = {"command": command, "settings": asdict(settings), "machine": where, "weights": taken}
-    (ROOT / "benchmarks/results/ablation.json").write_text(
-        json.dumps({**report, "rows": results, "paper": PAPER}, indent=1) + "\n"
-    )
     about = (
         f"{options.cases} cases a row, {settings.seeds} seeds, {settings.steps} steps of {settings.scheduler}, "
-        f"guidance scale {settings.scale}, read by the judge. `{command}` on {where['cpu']}, {where['cores']} cores, "
-        f"torch {where['torch']}. Intervals: bootstrap over cases. The paper's DINO and CLIP-T are of DreamBench and "
-        "Stable Diffusion."
+        f"guidance scale {settings.scale}, read by the judge. Intervals: bootstrap over cases. The paper's DINO and "
+        "CLIP-T are of DreamBench and Stable Diffusion."
     )
-    title = "# Subject-Diffusion's parts, left out one by one"
-    (ROOT / "benchmarks/results/ablation.md").write_text(f"{title}\n\n{about}\n\n{text}\n")
+    report = {"settings": asdict(settings), "weights": taken, "rows": results, "paper": PAPER}
+    write("ablation", "Subject-Diffusion's parts, left out one by one", about, text, report)
 
 
 if __name__ == "__main__":

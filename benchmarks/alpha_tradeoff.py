@@ -14,10 +14,6 @@ Intervals are bootstraps over cases. Alpha 0 is the model without the reference,
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,14 +21,14 @@ from typing import Any, Final
 
 import torch
 from conditioners import alone, score
-from judged import Kept, digest, interval, part, percent, pixels, ratio
+from judged import ENOUGH, Kept, digest, interval, parser, percent, pixels, ratio, write
 from quality import ROOT
 
 import weft
 from weft import zoo
 from weft.core.chart import Line, chart
 from weft.zoo import judge
-from weft.zoo.judge.evaluate import digests, machine
+from weft.zoo.judge.evaluate import digests
 
 ALPHAS: Final = tuple(round(0.1 * i, 1) for i in range(11))
 CHUNK: Final = 10
@@ -100,18 +96,10 @@ def summary(kept: Kept, count: int) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     """Draw, read, write benchmarks/results/alpha_tradeoff.json, .md and .png."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cases", type=int, default=200, help="individuals; fewer than 200 write no results")
-    parser.add_argument("--seeds", type=int, default=Settings.seeds)
-    parser.add_argument("--steps", type=int, default=Settings.steps)
-    parser.add_argument(
-        "--kept", type=Path, default=ROOT / "runs/alpha_tradeoff", help="where scores are kept"
-    )
-    parser.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
+    asked = parser(__doc__, "alpha_tradeoff")
+    asked.add_argument("--seeds", type=int, default=Settings.seeds)
+    asked.add_argument("--steps", type=int, default=Settings.steps)
+    options = asked.parse_args()
     torch.set_num_threads(options.threads)
     settings = Settings(options.seeds, options.steps)
     folder = Path(zoo.__path__[0]) / "tiny"
@@ -130,19 +118,8 @@ def main() -> None:
     ]
     text = "\n".join(lines)
     print(text)
-    if options.cases < 200:
+    if options.cases < ENOUGH:
         return
-    command = shlex.join(["python", "benchmarks/alpha_tradeoff.py", *sys.argv[1:]])
-    where = machine()
-    report = {
-        "command": command,
-        "settings": asdict(settings),
-        "machine": where,
-        "weights": weights,
-        "rates": rates,
-    }
-    results = ROOT / "benchmarks/results"
-    (results / "alpha_tradeoff.json").write_text(json.dumps(report, indent=1) + "\n")
     curves = [
         Line(
             name,
@@ -151,15 +128,15 @@ def main() -> None:
         )
         for name in MEASURES
     ]
-    chart(ALPHAS, curves, "alpha").save(results / "alpha_tradeoff.png")
+    chart(ALPHAS, curves, "alpha").save(ROOT / "benchmarks/results/alpha_tradeoff.png")
     about = (
         f"{options.cases} held-out individuals, {settings.seeds} seeds, {settings.steps} steps of {settings.scheduler} "
         f"and classifier-free guidance {settings.scale}; the prompt asks for another background than the reference "
-        f"shows. 95 % intervals by bootstrap over cases. `{command}` on {where['cpu']}, {where['cores']} cores, "
-        f"torch {where['torch']}, diffusers {where['diffusers']}."
+        "shows. 95 % intervals by bootstrap over cases."
     )
-    page = f"# Alpha: identity against the text\n\n{about}\n\n![the table as curves](alpha_tradeoff.png)\n\n{text}\n"
-    (results / "alpha_tradeoff.md").write_text(page)
+    shown = f"![the table as curves](alpha_tradeoff.png)\n\n{text}"
+    report = {"settings": asdict(settings), "weights": weights, "rates": rates}
+    write("alpha_tradeoff", "Alpha: identity against the text", about, shown, report)
 
 
 if __name__ == "__main__":

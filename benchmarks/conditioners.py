@@ -23,10 +23,7 @@ chosen on other cases (``--first``).
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -37,7 +34,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from einops import rearrange
-from judged import Kept, digest, part, pixels
+from judged import ENOUGH, Kept, digest, parser, pixels, write
 from PIL import Image
 from quality import ROOT, bootstrap
 from torch.nn import functional as F
@@ -46,7 +43,7 @@ import weft
 from weft import zoo
 from weft.core.registry import registry
 from weft.zoo import judge, world
-from weft.zoo.judge.evaluate import digests, machine
+from weft.zoo.judge.evaluate import digests
 from weft.zoo.judge.model import Seen, overlap
 from weft.zoo.judge.pictures import views
 from weft.zoo.training.conditioners.records import name, reference
@@ -388,10 +385,6 @@ def table(results: dict[str, Any]) -> str:
     """Markdown: a line a row and measure."""
     lines = ["| row | measure | without | with | wanted | cases |", "|---|---|---|---|---|---|"]
 
-    def shown(value: dict[str, Any]) -> str:
-        low, high = value["interval"]
-        return f"{100 * value['share']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-
     for row, (without, present) in results.items():
         title = f"`{'` + `'.join(ROWS[row].conditioners)}`, {ROWS[row].title}"
         for name_, value in present.items():
@@ -407,6 +400,12 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def shown(value: dict[str, Any]) -> str:
+    """A share with its interval."""
+    low, high = value["interval"]
+    return f"{100 * value['share']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
 def judged(holds: bool, bar: str) -> str:
     """A bar, and whether the mean holds it."""
     return bar if holds else f"{bar}: missed"
@@ -414,23 +413,15 @@ def judged(holds: bool, bar: str) -> str:
 
 def main() -> None:
     """Draw, read, write benchmarks/results/conditioners.json and conditioners.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cases", type=int, default=200, help="cases a row; fewer than 200 are no result")
-    parser.add_argument("--first", type=int, default=0, help="number of the first case; 0 in a result")
-    parser.add_argument(
-        "--look", action="store_true", help="write fewer cases or rows to conditioners_look.*"
-    )
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW")
-    parser.add_argument("--model", default="tiny", help="a name in the zoo, or a folder in diffusers layout")
-    parser.add_argument(
+    asked = parser(__doc__, "conditioners-kept")
+    asked.add_argument("--first", type=int, default=0, help="number of the first case; 0 in a result")
+    asked.add_argument("--look", action="store_true", help="write fewer cases or rows to conditioners_look.*")
+    asked.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW")
+    asked.add_argument("--model", default="tiny", help="a name in the zoo, or a folder in diffusers layout")
+    asked.add_argument(
         "--weights", type=Path, help="a folder of the conditioners' weights; MODEL/weft by default"
     )
-    parser.add_argument("--kept", type=Path, default=ROOT / "runs/conditioners-kept")
-    parser.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
+    arguments = asked.parse_args()
     torch.set_num_threads(arguments.threads)
     settings = Settings()
     folder = Path(zoo.__path__[0]) / arguments.model
@@ -454,29 +445,25 @@ def main() -> None:
         return
     text = table(results)
     print(text)
-    whole = arguments.cases >= 200 and set(arguments.rows) == set(ROWS)
+    whole = arguments.cases >= ENOUGH and set(arguments.rows) == set(ROWS)
     if arguments.first or (not whole and not arguments.look):
         return
     name = "conditioners" if whole else "conditioners_look"
-    where = machine()
-    command = shlex.join(["python", "benchmarks/conditioners.py", *sys.argv[1:]])
+    chance = json.loads((ROOT / "benchmarks/results/identity_parts.json").read_text())["rows"][
+        "all but the noun"
+    ]
+    about = (
+        f"{settings.seeds} seeds, {settings.steps} steps of {settings.scheduler}, guidance scale {settings.scale}, "
+        "read by the judge. Intervals: bootstrap over cases. Without conditioners identity is chance: a perfect "
+        f"picture of another individual of the noun is named so in {shown(chance)}, where at most 5 % are wanted "
+        "(identity_parts.md). What was tried: docs/training.md."
+    )
     report = {
-        "command": command,
         "settings": asdict(settings),
-        "machine": where,
         "weights": used(folder, weights, {name for row in ROWS.values() for name in row.conditioners}),
         "rows": results,
     }
-    (ROOT / f"benchmarks/results/{name}.json").write_text(json.dumps(report, indent=1) + "\n")
-    about = (
-        f"{settings.seeds} seeds, {settings.steps} steps of {settings.scheduler}, guidance scale {settings.scale}, "
-        f"read by the judge. `{command}` on {where['cpu']}, {where['cores']} cores, torch {where['torch']}. "
-        "Intervals: bootstrap over cases. Without conditioners identity is chance: a perfect picture of another "
-        "individual of the noun is named so in 6.0 % (3.5 to 10.2), which is more than the 5 % wanted at most "
-        "(identity_parts.md). What was tried: docs/training.md."
-    )
-    title = "# The conditioners of `tiny`" + ("" if whole else ", a first look")
-    (ROOT / f"benchmarks/results/{name}.md").write_text(f"{title}\n\n{about}\n\n{text}\n")
+    write(name, "The conditioners of `tiny`" + ("" if whole else ", a first look"), about, text, report)
 
 
 def used(folder: Path, weights: Path, conditioners: Iterable[str]) -> dict[str, str]:

@@ -20,24 +20,19 @@ and the tiny model's latents want smaller steps and more thresholds. They were c
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from judged import Kept, digest, gain, interval, part, percent, pixels, ratio
-from quality import ROOT, weights
+from judged import ENOUGH, Kept, digest, gain, interval, parser, percent, pixels, ratio, write
+from quality import weights
 
 import weft
 from weft import zoo
 from weft.zoo import judge, world
-from weft.zoo.judge.evaluate import machine
 from weft.zoo.judge.model import overlap
 
 CHUNK: Final = 5
@@ -208,20 +203,12 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parsed() -> argparse.Namespace:
     """The command line; every field of `Settings` is an option."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cases", type=int, default=200, help="captions; fewer than 200 write no results")
-    parser.add_argument(
-        "--kept", type=Path, default=ROOT / "runs/guidance_effect", help="where scores are kept"
-    )
-    parser.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser(__doc__, "guidance_effect")
     for name, value in asdict(Settings()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
-    return parser.parse_args(arguments)
+        options.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    return options.parse_args()
 
 
 def main() -> None:
@@ -238,24 +225,16 @@ def main() -> None:
     found = summary(kept, options.cases, settings)
     text = table(found)
     print(text)
-    if options.cases < 200 or settings.split != "held_out":
+    if options.cases < ENOUGH or settings.split != "held_out":
         return
-    command = shlex.join(["python", "benchmarks/guidance_effect.py", *sys.argv[1:]])
-    where = machine()
     bars = {"plain images that lose one, at least": BAR_PLAIN, "lost objects, cut by at least": BAR_LOST}
-    report = {"command": command, "settings": asdict(settings), "machine": where, "weights": weights(folder)}
-    results = ROOT / "benchmarks/results"
-    (results / "guidance_effect.json").write_text(
-        json.dumps({**report, "bars": bars, **found}, indent=1) + "\n"
-    )
     used = ", ".join(f"{name} {value}" for name, value in asdict(settings).items())
     about = (
         f"{found['captions']} held-out captions of three and four objects, read by the judge; 95 % intervals by "
-        f"bootstrap over captions. `{command}` on {where['cpu']}, {where['cores']} cores, torch {where['torch']}, "
-        f"diffusers {where['diffusers']}.\n\nSettings: {used}."
+        f"bootstrap over captions. Settings: {used}."
     )
-    title = "# What Attend-and-Excite and layout change"
-    (results / "guidance_effect.md").write_text(f"{title}\n\n{about}\n\n{text}\n")
+    report = {"settings": asdict(settings), "weights": weights(folder), "bars": bars, **found}
+    write("guidance_effect", "What Attend-and-Excite and layout change", about, text, report)
 
 
 if __name__ == "__main__":

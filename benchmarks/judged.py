@@ -1,9 +1,12 @@
-"""What the benchmarks of guidance share: scores that survive a kill, and intervals of paired cases."""
+"""What the benchmarks by the judge share: options, scores that survive a kill, intervals of paired cases, reports."""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from quality import ROOT
 
+from weft.zoo.judge.evaluate import machine
+
+ENOUGH: Final = 200
+"""Cases that a result takes; fewer are a look."""
 RESAMPLES: Final = 10_000
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -63,6 +71,34 @@ def part(text: str) -> tuple[int, int]:
     if not 0 <= number < parts:
         raise ValueError(text)
     return number, parts
+
+
+def parser(description: str | None, name: str) -> argparse.ArgumentParser:
+    """The options of every such benchmark: how many cases, where scores are kept, which part of the work."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument(
+        "--cases", type=int, default=ENOUGH, help=f"cases a row; fewer than {ENOUGH} write no results"
+    )
+    made.add_argument("--kept", type=Path, default=ROOT / "runs" / name, help="where scores are kept")
+    made.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
+    made.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return made
+
+
+def write(name: str, title: str, about: str, text: str, report: dict[str, Any]) -> None:
+    """Write benchmarks/results/NAME.json and NAME.md, with the command and the machine."""
+    where, command = machine(), shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    results = ROOT / "benchmarks/results"
+    (results / f"{name}.json").write_text(
+        json.dumps({"command": command, "machine": where, **report}, indent=1) + "\n"
+    )
+    ran = (
+        f"`{command}` on {where['cpu']}, {where['cores']} cores, torch {where['torch']}, "
+        f"diffusers {where['diffusers']}."
+    )
+    (results / f"{name}.md").write_text(f"# {title}\n\n{about}\n\n{ran}\n\n{text}\n")
 
 
 def digest(*parts: Any) -> str:

@@ -16,25 +16,19 @@ All chains draw a case from the same noise; the judge, ``weft.zoo.judge``, reads
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
-import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from conditioners import CHUNK, Case, Settings, alone, made, measure, used
-from judged import Kept, digest, interval, part, percent, ratio
-from quality import ROOT
+from judged import ENOUGH, Kept, digest, interval, parser, percent, ratio, write
 
 import weft
 from weft import zoo
 from weft.zoo import world
-from weft.zoo.judge.evaluate import machine
 
 
 def pairs(number: int) -> Case:
@@ -129,22 +123,9 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n\n".join(blocks)
 
 
-def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--cases", type=int, default=200, help="cases a chain; fewer than 200 write no results"
-    )
-    parser.add_argument("--kept", type=Path, default=ROOT / "runs/strategies", help="where scores are kept")
-    parser.add_argument("--part", type=part, default=(0, 1), help="which of how many processes this is")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    return parser.parse_args(arguments)
-
-
 def main() -> None:
     """Draw, read, write benchmarks/results/strategies.json and .md."""
-    options = parsed()
+    options = parser(__doc__, "strategies").parse_args()
     torch.set_num_threads(options.threads)
     settings = Settings()
     folder = Path(zoo.__path__[0]) / "tiny"
@@ -185,20 +166,15 @@ def main() -> None:
         return
     text = table(results)
     print(text)
-    if options.cases < 200:
+    if options.cases < ENOUGH:
         return
-    where, command = machine(), shlex.join(["python", "benchmarks/strategies.py", *sys.argv[1:]])
-    report = {"command": command, "settings": asdict(settings), "machine": where, "weights": taken}
-    (ROOT / "benchmarks/results/strategies.json").write_text(
-        json.dumps({**report, "rows": results}, indent=1) + "\n"
-    )
     about = (
         f"{options.cases} held-out cases a chain, {settings.seeds} seeds, {settings.steps} steps of "
         f"{settings.scheduler}, read by the judge; 95 % intervals by bootstrap over cases. First two objects of a "
-        f"caption, then an individual of one reference picture. `{command}` on {where['cpu']}, {where['cores']} "
-        f"cores, torch {where['torch']}, diffusers {where['diffusers']}."
+        "caption, then an individual of one reference picture."
     )
-    (ROOT / "benchmarks/results/strategies.md").write_text(f"# Chains of guidance\n\n{about}\n\n{text}\n")
+    report = {"settings": asdict(settings), "weights": taken, "rows": results}
+    write("strategies", "Chains of guidance", about, text, report)
 
 
 if __name__ == "__main__":

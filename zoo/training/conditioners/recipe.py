@@ -23,7 +23,12 @@ class AttentionLoss(BaseModel):
 
 
 class Late(BaseModel):
-    """Conditioners that are to change nothing at large noise, where the words alone say what to draw."""
+    """Conditioners that are to change nothing at large noise, where the words alone say what to draw.
+
+    A sample above ``above`` in which one of them takes part is compared with the frozen model's prediction without
+    these conditioners. Of the others that take part in it, none is asked for anything there but to leave that
+    prediction as it is.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
