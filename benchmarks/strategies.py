@@ -77,6 +77,14 @@ def individual(case: Case, found: dict[str, Any]) -> dict[str, tuple[float, floa
 
 CFG: Final = weft.ClassifierFree
 GROUPS: Final = {"words": Group(pairs, words), "individual": Group(alone(1), individual)}
+APG: Final = {
+    "guidance_scale": 7.5,
+    "eta": 0.0,
+    "adaptive_projected_guidance_momentum": -0.5,
+    "adaptive_projected_guidance_rescale": 1.0,
+}
+"""As in the paper no parallel part and a negative momentum; 1 is half the norm that the difference of the tiny model's
+predictions has. diffusers' defaults (eta 1, norms up to 15) would be plain guidance on it."""
 CHAINS: Final = {
     "`classifier_free`, scale 1": Chain("words", (CFG(1.0),)),
     "`classifier_free`, scale 3": Chain("words", (CFG(3.0),)),
@@ -88,7 +96,7 @@ CHAINS: Final = {
         "words", (weft.Composable(5.0, subjects=(1.25, 1.25)),)
     ),
     "`diffusers_guider`, APG at 7.5": Chain(
-        "words", (weft.DiffusersGuider("AdaptiveProjectedGuidance", {"guidance_scale": 7.5}),)
+        "words", (weft.DiffusersGuider("AdaptiveProjectedGuidance", APG),)
     ),
     "`pseudo_word`, `classifier_free` 3": Chain("individual", (CFG(3.0),), ("pseudo_word",)),
     "`pseudo_word`, `delayed`, from 0.3 on": Chain(

@@ -96,7 +96,13 @@ def composable() -> Image.Image:
 
 
 def diffusers_guider() -> Image.Image:
-    guided = weft.DiffusersGuider("AdaptiveProjectedGuidance", {"guidance_scale": 7.5})
+    options = {
+        "guidance_scale": 7.5,
+        "eta": 0.0,
+        "adaptive_projected_guidance_momentum": -0.5,
+        "adaptive_projected_guidance_rescale": 1.0,
+    }
+    guided = weft.DiffusersGuider("AdaptiveProjectedGuidance", options)
     return compare(TWO, {"classifier_free": [CFG], "APG": [guided]})
 
 

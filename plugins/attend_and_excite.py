@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import inf, log, sqrt
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ..core.maps import AttentionMaps
     from ..core.text import PromptTokens
 
-# the released code sharpens the maps so before it compares the tokens of a position
-SHARPNESS = 100.0
+# below it attention is nothing, and its logarithm would not be finite
+FLOOR = 1e-30
 
 
 @record
@@ -46,6 +46,9 @@ class AttendAndExcite(Energy):
         smoothing: "original" is the released kernel exp(-(x / 2 sigma)^2), "gaussian" the textbook's
             exp(-x^2 / 2 sigma^2), both of 3 x 3 positions.
         sigma: in positions of the map.
+        sharpness: what the maps are multiplied by before a softmax over the tokens of a position; the released code's.
+        penalty: of a subject's attention a, "linear" is the paper's 1 - a. Its gradient vanishes where a is 0, and that
+            of "log", -ln a, does not (ours). Thresholds are attention under both.
     """
 
     name: ClassVar[str] = "attend_and_excite"
@@ -65,6 +68,12 @@ class AttendAndExcite(Energy):
         "original"
     )
     sigma: Annotated[float, Field(gt=0, description="width of the kernel, in positions")] = 0.5
+    sharpness: Annotated[float, Field(gt=0, description="how sharply a position chooses among tokens")] = (
+        100.0
+    )
+    penalty: Annotated[Literal["linear", "log"], Field(description="loss of a subject's attention")] = (
+        "linear"
+    )
 
     def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
         for scene in scenes:
@@ -87,7 +96,10 @@ class AttendAndExcite(Energy):
     def refinement(self, step: Step) -> Refinement | None:
         if step.index not in self.thresholds:
             return None
-        return Refinement(1.0 - self.thresholds[step.index], self.updates)
+        attention = self.thresholds[step.index]
+        if self.penalty == "linear":
+            return Refinement(1.0 - attention, self.updates)
+        return Refinement(-log(attention) if attention > 0.0 else inf, self.updates)
 
     def loss(self, maps: AttentionMaps, step: Step) -> Float[Tensor, " s"]:
         import torch
@@ -95,14 +107,14 @@ class AttendAndExcite(Energy):
         mean = maps.mean(maps.grids[0])
         mean = mean.to(torch.promote_types(mean.dtype, torch.float32))
         # the start token draws most of every position's attention, and would win the softmax everywhere
-        attention = (SHARPNESS * mean[..., 1:-1]).softmax(dim=-1)
+        attention = (self.sharpness * mean[..., 1:-1]).softmax(dim=-1)
         losses = []
         for sample, scene, text in zip(attention, maps.scenes, maps.texts, strict=True):
             groups = self._groups(scene, text)
             subjects = torch.stack(
                 [sample[..., [i - 1 for i in group]].sum(dim=-1) for group in groups]
             )  # k h w
-            losses.append((1.0 - self._smoothed(subjects).amax(dim=(1, 2))).relu().amax())
+            losses.append(self._penalty(self._smoothed(subjects).amax(dim=(1, 2))).amax())
         return torch.stack(losses)
 
     def _groups(self, scene: Scene, text: PromptTokens) -> list[tuple[int, ...]]:
@@ -115,6 +127,11 @@ class AttendAndExcite(Energy):
         if self.words == "together":
             return phrases
         return [(position,) for positions in phrases for position in positions]
+
+    def _penalty(self, attention: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+        if self.penalty == "linear":
+            return (1.0 - attention).relu()
+        return -attention.clamp(min=FLOOR, max=1.0).log()
 
     def _smoothed(self, maps: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
         import torch
