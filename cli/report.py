@@ -53,32 +53,27 @@ class _Line:
 
 
 def _lines(items: Sequence[Item]) -> list[_Line]:
-    """A line for each scene and each value of all swept settings but the last, whose values run along the line."""
+    """A line for each scene and variant, its seeds along it; with one seed, the values of the last swept setting."""
     scenes = len({item.run.number for item in items}) > 1
     seeds = len({item.seed for item in items}) > 1
     rows: dict[str, list[Item]] = {}
+    captions: dict[str, list[str]] = {}
     for item in items:
-        head = [_pair(name, value) for name, value in list(item.run.sweep.items())[:-1]]
-        prompt = [item.run.scene.prompt] if scenes or not item.run.sweep else []
-        rows.setdefault(", ".join([*prompt, *head]), []).append(item)
-    lines = []
-    for label, members in rows.items():
-        # seeds of one variant stay side by side
-        alike = sum(item.run.sweep == members[0].run.sweep for item in members)
-        length = PICTURES_A_ROW // alike * alike or PICTURES_A_ROW
-        for start in range(0, len(members), length):
-            part = members[start : start + length]
-            captions = [
-                ", ".join(
-                    [
-                        *(_pair(name, value) for name, value in list(item.run.sweep.items())[-1:]),
-                        *([f"seed {item.seed}"] if seeds else []),
-                    ]
-                )
-                for item in part
-            ]
-            lines.append(_Line("" if start else label, part, captions))
-    return lines
+        swept = [_pair(name, value) for name, value in item.run.sweep.items()]
+        head, along = (swept, [f"seed {item.seed}"]) if seeds else (swept[:-1], swept[-1:])
+        prompt = [item.run.scene.prompt] if scenes or not swept else []
+        label = ", ".join([*prompt, *head])
+        rows.setdefault(label, []).append(item)
+        captions.setdefault(label, []).append(", ".join(along))
+    return [
+        _Line(
+            "" if start else label,
+            members[start : start + PICTURES_A_ROW],
+            captions[label][start : start + PICTURES_A_ROW],
+        )
+        for label, members in rows.items()
+        for start in range(0, len(members), PICTURES_A_ROW)
+    ]
 
 
 def _parts(lines: Sequence[_Line]) -> Iterator[list[_Line]]:

@@ -38,6 +38,23 @@ def items(seeds: int, values: int) -> list[SimpleNamespace]:
     return [SimpleNamespace(run=run, seed=seed) for run in runs for seed in range(seeds)]
 
 
-@pytest.mark.parametrize(("seeds", "lengths"), [(4, [8, 4]), (1, [3]), (12, [10, 10, 10, 6])])
-def test_a_line_ends_with_the_last_seed_of_a_value(seeds: int, lengths: list[int]) -> None:
-    assert [len(line.items) for line in _lines(items(seeds, 3))] == lengths
+@pytest.mark.parametrize(
+    ("seeds", "lengths", "labels", "caption"),
+    [
+        (4, [4, 4, 4], ["guidance.0.scale: 0", "guidance.0.scale: 1", "guidance.0.scale: 2"], "seed 1"),
+        (1, [3], [""], "guidance.0.scale: 1"),
+        (
+            12,
+            [10, 2] * 3,
+            ["guidance.0.scale: 0", "", "guidance.0.scale: 1", "", "guidance.0.scale: 2", ""],
+            "seed 1",
+        ),
+    ],
+)
+def test_a_line_is_a_variant_with_its_seeds(
+    seeds: int, lengths: list[int], labels: list[str], caption: str
+) -> None:
+    lines = _lines(items(seeds, 3))
+    assert [len(line.items) for line in lines] == lengths
+    assert [line.label for line in lines] == labels
+    assert lines[0].captions[1] == caption
