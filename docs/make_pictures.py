@@ -76,8 +76,19 @@ def referenced(number: int = 0, where: str = "snow") -> weft.Scene:
 
 
 def attend_and_excite() -> Image.Image:
-    excite = weft.AttendAndExcite(scale=5.0, updates=5)
-    return compare(THREE, {"without": [CFG], "with": [excite, CFG]})
+    scene = weft.Scene(
+        "a white boat, a brown fish and an orange moon at night",
+        subjects=[weft.Subject(noun) for noun in ("boat", "fish", "moon")],
+    )
+    # the settings of benchmarks/guidance_effect.py
+    excite = weft.AttendAndExcite(
+        scale=1.0,
+        sharpness=30.0,
+        penalty="log",
+        thresholds={0: 0.3, 3: 0.5, 6: 0.7, 10: 0.8, 15: 0.85, 20: 0.9},
+        updates=10,
+    )
+    return compare(scene, {"without": [CFG], "with": [excite, CFG]})
 
 
 def layout() -> Image.Image:
