@@ -29,6 +29,7 @@ import argparse
 import itertools
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -145,10 +146,17 @@ def score(picture: world.Picture, seen: judge.Reading) -> dict[str, float]:
     }
 
 
-def measure(pipe: weft.Pipeline, count: int, settings: Settings, kept: Kept, share: tuple[int, int]) -> None:
+def measure(
+    pipe: weft.Pipeline,
+    groups: Sequence[str],
+    count: int,
+    settings: Settings,
+    kept: Kept,
+    share: tuple[int, int],
+) -> None:
     """Draw and read what is not kept yet; of ``share`` = (i, n) every n-th chunk, from the i-th on."""
     jobs = [
-        (group, arm, start) for group in GROUPS for start in range(0, count, CHUNK) for arm in settings.arms()
+        (group, arm, start) for group in groups for start in range(0, count, CHUNK) for arm in settings.arms()
     ]
     begun = time.monotonic()
     for index, (group, arm, start) in list(enumerate(jobs))[share[0] :: share[1]]:
@@ -235,6 +243,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def parsed() -> argparse.Namespace:
     """The command line; every field of `Settings` is an option."""
     options = parser(__doc__, "guidance_effect")
+    options.add_argument("--groups", nargs="*", default=list(GROUPS), choices=list(GROUPS))
     for name, value in asdict(Settings()).items():
         options.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     return options.parse_args()
@@ -248,10 +257,10 @@ def main() -> None:
     folder = Path(zoo.__path__[0]) / "tiny"
     key = digest(asdict(settings), weights(folder), CHUNK)
     kept = Kept.of_part(options.kept, key, options.part)
-    measure(weft.load(str(folder)), options.cases, settings, kept, options.part)
+    measure(weft.load(str(folder)), options.groups, options.cases, settings, kept, options.part)
     if options.part[1] > 1:
         return
-    found = {group: summary(kept, group, options.cases, settings) for group in GROUPS}
+    found = {group: summary(kept, group, options.cases, settings) for group in options.groups}
     text = table(found)
     print(text)
     if options.cases < ENOUGH or settings.split != "held_out":
