@@ -133,13 +133,16 @@ class ReadsTheFirstScene(Nudge):
 
 
 @record
-class RoundsByNeighbours(Nudge):
-    """Broken: neighbours change no more than the last bits."""
+class CarriesOver(Nudge):
+    """Broken: what it kept of the picture before changes the last bits of the next."""
 
-    name: ClassVar[str] = "rounds_by_neighbours"
+    name: ClassVar[str] = "carries_over"
+    kept: ClassVar[dict[str, float]] = {}
 
     def edit(self, latents: Tensor, step: Step) -> Tensor:
-        return latents + self.amount * 1e-4 * latents.mean(dim=0, keepdim=True)
+        last = self.kept.get("mean", 0.0)
+        self.kept["mean"] = float(latents.mean())
+        return latents + self.amount * 1e-4 * last
 
 
 @record
@@ -325,7 +328,7 @@ BROKEN: Mapping[str, Callable[[], Plugin]] = {
     "chains_with_guidance": IgnoresTheForm,
     "batch_equals_single": LooksAtNeighbours,
     "scenes_are_kept_apart": ReadsTheFirstScene,
-    "exact_mode_is_exact": RoundsByNeighbours,
+    "exact_mode_is_exact": CarriesOver,
     "is_repeatable": Counts,
     "other_scenes_leave_no_trace": RemembersTheLastScene,
     "dtype_and_device_are_kept": MakesDoubles,

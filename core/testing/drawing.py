@@ -77,11 +77,11 @@ def check_scenes_are_kept_apart(plugin: Plugin, case: Case) -> None:
 
 
 def check_exact_mode_is_exact(plugin: Plugin, case: Case) -> None:
-    """In exact mode an image is the same bit for bit whatever is drawn beside it."""
+    """In exact mode an image is the same bit for bit whatever is drawn before it."""
     exact: dict[str, Any] = {"reproducibility": "exact", "batch_size": 3}
     together = draw(plugin, case, seeds=(3, 1, 2), **exact).latents
     alone = draw(plugin, case, seeds=(2,), **exact).latents
-    assert torch.equal(together[2:], alone), "an image depends on its neighbours in exact mode"
+    assert torch.equal(together[2:], alone), "an image depends on those before it in exact mode"
 
 
 def check_is_repeatable(plugin: Plugin, case: Case) -> None:

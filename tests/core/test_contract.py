@@ -26,7 +26,7 @@ SAID = {
     "chains_with_guidance": "the neutral plugin after classifier-free guidance changes the latents",
     "batch_equals_single": "seed 3 in a batch differs",
     "scenes_are_kept_apart": "scene 2 of a batch differs",
-    "exact_mode_is_exact": "an image depends on its neighbours",
+    "exact_mode_is_exact": "an image depends on those before it",
     "is_repeatable": "",
     "other_scenes_leave_no_trace": "another scene in between changes the picture",
     "dtype_and_device_are_kept": "latents are torch.float64",
