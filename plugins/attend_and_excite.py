@@ -49,6 +49,10 @@ class AttendAndExcite(Energy):
         sharpness: what the maps are multiplied by before a softmax over the tokens of a position; the released code's.
         penalty: of a subject's attention a, "linear" is the paper's 1 - a. Its gradient vanishes where a is 0, and that
             of "log", -ln a, does not (ours). Thresholds are attention under both.
+        separation: factor of a second term of the loss (ours): the sum over pairs of subjects of
+            max(0, 1 - d / distance), d being the distance of their centres of attention. A threshold waits for it too.
+            Without it two subjects may both be attended to at one place, and be drawn as one thing.
+        distance: beyond which two subjects count as apart, in sides of a square of the picture's area.
     """
 
     name: ClassVar[str] = "attend_and_excite"
@@ -74,6 +78,8 @@ class AttendAndExcite(Energy):
     penalty: Annotated[Literal["linear", "log"], Field(description="loss of a subject's attention")] = (
         "linear"
     )
+    separation: Annotated[float, Field(ge=0, description="weight of keeping subjects apart; 0 is off")] = 0.0
+    distance: Annotated[float, Field(gt=0, description="of subjects that are apart, in picture sides")] = 0.3
 
     def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
         for scene in scenes:
@@ -109,29 +115,41 @@ class AttendAndExcite(Energy):
         # the start token draws most of every position's attention, and would win the softmax everywhere
         attention = (self.sharpness * mean[..., 1:-1]).softmax(dim=-1)
         losses = []
-        for sample, scene, text in zip(attention, maps.scenes, maps.texts, strict=True):
-            groups = self._groups(scene, text)
-            subjects = torch.stack(
-                [sample[..., [i - 1 for i in group]].sum(dim=-1) for group in groups]
-            )  # k h w
-            losses.append(self._penalty(self._smoothed(subjects).amax(dim=(1, 2))).amax())
+        for chosen, raw, scene, text in zip(attention, mean, maps.scenes, maps.texts, strict=True):
+            subjects = self._subjects(scene, text)
+            excited = [[token] for one in subjects for token in one] if self.words == "each" else subjects
+            smooth = self._smoothed(_sums(chosen, [[token - 1 for token in one] for one in excited]))
+            loss = self._penalty(smooth.amax(dim=(1, 2))).amax()
+            if self.separation > 0.0:
+                loss = loss + self.separation * self._crowding(_sums(raw, subjects))
+            losses.append(loss)
         return torch.stack(losses)
 
-    def _groups(self, scene: Scene, text: PromptTokens) -> list[tuple[int, ...]]:
-        """Token positions that count as one, for every subject."""
+    def _subjects(self, scene: Scene, text: PromptTokens) -> list[Sequence[int]]:
+        """Every subject's token positions."""
         if self.phrases:
             found = [text.find(phrase) for phrase in self.phrases]
         else:
             found = [text.positions(subject) for subject in scene.subjects]
-        phrases = [positions for positions in found if positions]
-        if self.words == "together":
-            return phrases
-        return [(position,) for positions in phrases for position in positions]
+        return [positions for positions in found if positions]
 
     def _penalty(self, attention: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
         if self.penalty == "linear":
             return (1.0 - attention).relu()
         return -attention.clamp(min=FLOOR, max=1.0).log()
+
+    def _crowding(self, maps: Float[Tensor, "k h w"]) -> Float[Tensor, ""]:
+        """By how much pairs of subjects are nearer to each other than `distance`; 0 where none is."""
+        import torch
+
+        height, width = maps.shape[1:]
+        side = sqrt(height * width)
+        rows, columns = (torch.arange(count).to(maps) / side for count in (height, width))
+        # squared, since most of a map's sum is its flat background, which would draw every centre to the picture's
+        weights = maps.square()
+        shares = weights / weights.sum(dim=(1, 2), keepdim=True).clamp(min=FLOOR)
+        centres = torch.stack([shares.sum(dim=2) @ rows, shares.sum(dim=1) @ columns], dim=1)  # k 2
+        return (1.0 - torch.pdist(centres) / self.distance).relu().sum()
 
     def _smoothed(self, maps: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
         import torch
@@ -146,6 +164,13 @@ class AttendAndExcite(Energy):
         # a map of one row has nothing to reflect
         mode = "reflect" if min(maps.shape[1:]) > 1 else "replicate"
         return F.conv2d(F.pad(maps[:, None], (1, 1, 1, 1), mode=mode), kernel[None, None])[:, 0]
+
+
+def _sums(maps: Float[Tensor, "h w t"], groups: Sequence[Sequence[int]]) -> Float[Tensor, "k h w"]:
+    """The maps of each group's tokens, added up."""
+    import torch
+
+    return torch.stack([maps[..., list(group)].sum(dim=-1) for group in groups])
 
 
 @hookimpl

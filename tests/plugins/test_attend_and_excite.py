@@ -34,6 +34,7 @@ FIRST = Step(0, 10, 999.0, Branch())
             100.0, ("toy", "grass"), thresholds={1: 0.9}, updates=2, smoothing="none", steps=2
         ),
         weft.AttendAndExcite(scale=10.0, thresholds={0: 0.9}, updates=1, sharpness=30.0, penalty="log"),
+        weft.AttendAndExcite(scale=10.0, thresholds={0: 0.9}, updates=1, separation=3.0),
     ]
 )
 def test_contract(plugin, check) -> None:
@@ -234,6 +235,78 @@ def test_sharpness_decides_how_tokens_compete() -> None:
     ]
     # of 75 tokens, all alike; one at e^2 times the others; one alone
     assert losses == pytest.approx([1 - 1 / 75, 1 - math.e**2 / (math.e**2 + 74), 0.0], abs=1e-5)
+
+
+def spots(*places: tuple[int, int], grid: tuple[int, int] = (4, 4)) -> torch.Tensor:
+    """Every subject is attended to at one place alone, "grass" and the rest nowhere."""
+    given = torch.full((1, 3, math.prod(grid), 77), 1e-9)
+    for position, (row, column) in zip(POSITIONS, places, strict=False):
+        given[..., row * grid[1] + column, position] = 0.5
+    return given
+
+
+@pytest.mark.parametrize(
+    ("places", "grid", "apart"),
+    [
+        (((1, 1), (1, 1)), (4, 4), 0.0),
+        (((1, 1), (1, 2)), (4, 4), 1 / 4),
+        (((0, 0), (3, 3)), (4, 4), math.sqrt(18) / 4),
+        # sides of a square of 2 x 8 positions, which has 4 of them
+        (((0, 1), (0, 2)), (2, 8), 1 / 4),
+        (((0, 0), (1, 0)), (2, 8), 1 / 4),
+    ],
+)
+def test_separation_counts_how_near_two_subjects_are(places, grid, apart: float) -> None:
+    text = random_pipeline().text.tokens(PROMPT)
+    given = AttentionMaps({Site("block", grid): spots(*places, grid=grid)}, [text], [SCENE])
+    without = weft.AttendAndExcite(smoothing="none").loss(given, FIRST)
+    for distance in (0.2, 0.6):
+        strategy = weft.AttendAndExcite(smoothing="none", separation=3.0, distance=distance)
+        added = float(strategy.loss(given, FIRST) - without)
+        assert added == pytest.approx(3.0 * max(0.0, 1.0 - apart / distance), abs=1e-5)
+
+
+def test_separation_is_of_every_pair_and_of_no_single_subject() -> None:
+    scene = weft.Scene(PROMPT, [weft.Subject("toy"), weft.Subject("star"), weft.Subject("grass")])
+    given = spots((0, 0), (0, 2))
+    given[..., 1, 8] = 0.5  # "grass" between the two
+    near = weft.AttendAndExcite(smoothing="none", separation=1.0, distance=1.0)
+    alone = weft.AttendAndExcite(smoothing="none")
+    added = near.loss(maps(given, scene), FIRST) - alone.loss(maps(given, scene), FIRST)
+    assert float(added) == pytest.approx(2 * (1 - 1 / 4) + (1 - 2 / 4), abs=1e-5)
+    one = weft.Scene(PROMPT, [weft.Subject("red star")])
+    for words in ("together", "each"):  # the words of one phrase belong together
+        losses = [dataclasses.replace(s, words=words).loss(maps(given, one), FIRST) for s in (near, alone)]
+        assert torch.equal(*losses)
+
+
+def test_descending_the_separation_moves_subjects_apart() -> None:
+    scores = 0.1 * torch.randn(1, 3, 16, 77, generator=torch.Generator().manual_seed(1))
+    strategy = weft.AttendAndExcite(separation=1.0)
+
+    def distance(scores: torch.Tensor) -> tuple[float, torch.Tensor]:
+        given = maps(scores.softmax(dim=-1))
+        loss = strategy._crowding(given.mean((4, 4))[0][..., POSITIONS].permute(2, 0, 1))
+        return float(loss.detach()), loss
+
+    scores.requires_grad_(True)
+    before, loss = distance(scores)
+    for _ in range(20):
+        (gradient,) = torch.autograd.grad(loss, scores)
+        scores = (scores - 200.0 * gradient).detach().requires_grad_(True)
+        after, loss = distance(scores)
+    assert before > 0.5
+    assert after < 0.5 * before
+
+
+def test_a_threshold_waits_for_the_separation() -> None:
+    options = {"scale": 1e-6, "thresholds": {0: 1e-6}, "steps": 1, "updates": 3}
+    updates = {}
+    for separation in (0.0, 1e3):
+        strategy = weft.AttendAndExcite(**options, separation=separation, distance=10.0)
+        result = random_pipeline().generate(SCENE, guidance=[strategy], steps=2)
+        updates[separation] = result.trace[0].descents[0].updates[0]
+    assert updates == {0.0: 0, 1e3: 3}
 
 
 def draw(**options: Any) -> weft.Result:
