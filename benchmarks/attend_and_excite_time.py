@@ -6,17 +6,17 @@ repeated, and the ratio is that of the medians, with a percentile interval of it
 processor time of one thread, so that what else the machine does weighs little. The refinement updates of both sides are
 counted and kept.
 
-It does so at two sizes. At 128 pixels the maps of 16 x 16 positions are those of the second level of the UNet, so a
-walk that stops after the last of them leaves a part of it out, as on Stable Diffusion, where they are on the third of
-four levels. At 64 pixels, the model's own size, they are those of the topmost level: the last map is at the UNet's end,
-and both sides compute all of it.
+It does so at two sizes and with two sizes of the maps. On Stable Diffusion the maps of 16 x 16 positions are on the
+third of the UNet's four levels, and a walk that stops after the last of them leaves a part of it out. So it does here
+at 128 pixels, and with maps of 8 x 8 positions at 64 pixels, the model's own size. There the maps of 16 x 16 are on the
+topmost level: the last of them is at the UNet's end, and both sides compute all of it.
 
 An image has 20 steps, and all that the released code sets for 50 is in proportion: half of the steps are altered, and
 refinement stands at their start, after a fifth and after two fifths, with at most 8 updates for 20. So the parts have
 the shares that they have in 50 steps, in less than half of the time; `--steps 50` measures those. A refinement that
 finds its attention reached makes no update; the table says how many were made.
 
-    python benchmarks/attend_and_excite_time.py                         # 6 minutes on one idle core
+    python benchmarks/attend_and_excite_time.py                         # 8 minutes on one idle core
     python benchmarks/attend_and_excite_time.py --rounds 1 --steps 10   # a quick look, to the console alone
 """
 
@@ -50,8 +50,8 @@ BAR: Final = 0.55
 # grass is hardly attended to: where all subjects are, the loss is 0 and there is nothing to refine
 PROMPT: Final = "a red toy and a blue star on grass"
 PHRASES: Final = ("toy", "grass")
-SIDES: Final = (128, 64)
-GRID: Final = 16
+# pixels, and positions of a side of the maps
+SIZES: Final = ((128, 16), (64, 8), (64, 16))
 FACTOR: Final = 4  # pixels to a latent
 RESAMPLES: Final = 10_000
 
@@ -92,7 +92,9 @@ class Tries(logging.Handler):
         self.count += "Try" in entry.getMessage()
 
 
-def ours(folder: Path, settings: Settings, side: int, refine: bool) -> dict[str, Callable[[int], int]]:
+def ours(
+    folder: Path, settings: Settings, side: int, grid: int, refine: bool
+) -> dict[str, Callable[[int], int]]:
     """What draws one image here, plain and excited; each gives the number of refinement updates."""
     pipe = weft.load(str(folder))
     scene = weft.Scene(PROMPT, subjects=[weft.Subject(phrase) for phrase in PHRASES])
@@ -101,6 +103,7 @@ def ours(folder: Path, settings: Settings, side: int, refine: bool) -> dict[str,
         steps=settings.altered,
         thresholds=dict(settings.thresholds) if refine else {},
         updates=settings.updates,
+        positions=grid**2,
     )
 
     def draw(guidance: list[weft.Guidance], seed: int) -> int:
@@ -114,7 +117,9 @@ def ours(folder: Path, settings: Settings, side: int, refine: bool) -> dict[str,
     return {"plain": lambda seed: draw([], seed), "excited": lambda seed: draw([excite], seed)}
 
 
-def theirs(folder: Path, settings: Settings, side: int, refine: bool) -> dict[str, Callable[[int], int]]:
+def theirs(
+    folder: Path, settings: Settings, side: int, grid: int, refine: bool
+) -> dict[str, Callable[[int], int]]:
     """The same in diffusers."""
     excited = peer.StableDiffusionAttendAndExcitePipeline.from_pretrained(folder, safety_checker=None)
     excited.scheduler = DDIMScheduler.from_config(excited.scheduler.config)
@@ -148,7 +153,7 @@ def theirs(folder: Path, settings: Settings, side: int, refine: bool) -> dict[st
             max_iter_to_alter=settings.altered,
             thresholds=dict(settings.thresholds) if refine else {},
             scale_factor=settings.scale,
-            attn_res=(GRID, GRID),
+            attn_res=(grid, grid),
             **options(seed),
         )
         return tries.count - before
@@ -165,11 +170,13 @@ def theirs(folder: Path, settings: Settings, side: int, refine: bool) -> dict[st
     return {"plain": draw, "excited": excite}
 
 
-def measure(folder: Path, settings: Settings, side: int, refine: bool, rounds: int) -> dict[str, Any]:
+def measure(
+    folder: Path, settings: Settings, side: int, grid: int, refine: bool, rounds: int
+) -> dict[str, Any]:
     """Seconds that each side adds, by round, and their ratio."""
     sides = {
-        "weft": ours(folder, settings, side, refine),
-        "diffusers": theirs(folder, settings, side, refine),
+        "weft": ours(folder, settings, side, grid, refine),
+        "diffusers": theirs(folder, settings, side, grid, refine),
     }
     added: dict[str, list[float]] = {name: [] for name in sides}
     plain: dict[str, list[float]] = {name: [] for name in sides}
@@ -220,8 +227,10 @@ def main() -> None:
     settings = Settings.of(options.steps)
     folder = Path(zoo.__path__[0]) / "tiny"
     found = {
-        f"{side} pixels, refinement {name}": measure(folder, settings, side, refine, options.rounds)
-        for side in SIDES
+        f"{side} pixels, maps of {grid} x {grid}, refinement {name}": measure(
+            folder, settings, side, grid, refine, options.rounds
+        )
+        for side, grid in SIZES
         for name, refine in (("off", False), ("on", True))
     }
     lines = ["| | added here | added in diffusers | ratio, 95 % interval | bar |", "|---|---|---|---|---|"]

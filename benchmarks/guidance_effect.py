@@ -1,7 +1,7 @@
 """What do `attend_and_excite` and `layout` change, where plain sampling loses an object?
 
-Held-out captions are drawn three times from the same noise: with classifier-free guidance alone, with Attend-and-Excite
-before it, and with `layout` before it. Two groups of captions:
+Held-out captions are drawn four times from the same noise: with classifier-free guidance alone, with Attend-and-Excite
+before it, with and without its term that keeps subjects apart, and with `layout` before it. Two groups of captions:
 
 - pairs: two objects of one colour, such as "a brown moon and a brown boat", of which the model tends to draw one twice;
 - many: three and four objects.
@@ -30,7 +30,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -63,6 +63,7 @@ class Settings:
     excite_steps: int = 25
     excite_thresholds: str = "0:0.3 3:0.5 6:0.7 10:0.8 15:0.85 20:0.9"
     excite_updates: int = 10
+    excite_separation: float = 3.0
     layout_scale: float = 30.0
     layout_steps: int = 10
     layout_updates: int = 5
@@ -79,8 +80,14 @@ class Settings:
             sharpness=self.excite_sharpness,
             penalty=self.excite_penalty,
         )
+        apart = replace(excite, separation=self.excite_separation)
         layout = weft.Layout(self.layout_scale, steps=self.layout_steps, updates=self.layout_updates)
-        return {"plain": [last], "attend_and_excite": [excite, last], "layout": [layout, last]}
+        return {
+            "plain": [last],
+            "attend_and_excite": [excite, last],
+            "attend_and_excite, apart": [apart, last],
+            "layout": [layout, last],
+        }
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,7 @@ def measure(
 ) -> None:
     """Draw and read what is not kept yet; of ``share`` = (i, n) every n-th chunk, from the i-th on."""
     jobs = [
-        (group, arm, start) for group in groups for start in range(0, count, CHUNK) for arm in settings.arms()
+        (group, arm, start) for group in groups for arm in settings.arms() for start in range(0, count, CHUNK)
     ]
     begun = time.monotonic()
     for index, (group, arm, start) in list(enumerate(jobs))[share[0] :: share[1]]:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from .maps import AttentionMaps
     from .scene import Scene
 
+# maps are kept at the finest size with at most this many positions: 16 x 16 of SD1.5's 64 x 64 latents, and a half more
+# for pictures that are not square; where there is none, at the coarsest: 24 x 24 of 96 x 96 latents
+MAP_POSITIONS = 384
+
 
 @dataclass(frozen=True)
 class Step:
@@ -166,6 +170,10 @@ class Energy(Guidance):
     @abstractmethod
     def step_size(self, step: Step) -> float:
         """Factor of the gradient."""
+
+    def map_positions(self) -> int:
+        """The maps to read are those of the finest size that has at most so many positions."""
+        return MAP_POSITIONS
 
     def refinement(self, step: Step) -> Refinement | None:
         """Updates to repeat before the ordinary one at this step; None for none."""

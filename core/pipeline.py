@@ -20,7 +20,7 @@ from .compiled import Compiled
 from .conditioner import Conditioner
 from .errors import UserError
 from .evaluate import Evaluator, PreparedScene, guarded
-from .guidance import Batch, Guidance, Step
+from .guidance import MAP_POSITIONS, Batch, Guidance, Step
 from .host import Host
 from .images import to_images
 from .maps import Grid
@@ -35,9 +35,6 @@ from .text import TextEncoder
 from .unet import UNetWalk
 
 BATCH_SIZE = 8
-# maps are kept at the finest size with at most this many positions: 16 x 16 of SD1.5's 64 x 64 latents, and a half more
-# for pictures that are not square; where there is none, at the coarsest: 24 x 24 of 96 x 96 latents
-MAP_POSITIONS = 384
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ class Pipeline:
         jobs = [(one, seed) for one in prepared for seed in seeds]
         together = 1 if reproducibility == "exact" else batch_size
         recipe = self._recipe(given, chain, scheduler, steps, host.size, together, reproducibility)
-        paths = self.map_paths(host.latent_size)
+        paths = partial(self.map_paths, host.latent_size)
         make_scheduler(scheduler, self.scheduler)  # a wrong name is an error before the bar starts
         parts: list[Result] = []
 
@@ -154,7 +151,7 @@ class Pipeline:
                 batch = jobs[start : start + together]
                 count = len(batch)
                 generators = [torch.Generator("cpu").manual_seed(seed) for _, seed in batch]
-                maps = MeanMaps(paths) if attention else None
+                maps = MeanMaps(paths()) if attention else None
                 trace: list[Trace] = []
 
                 def on_step(
@@ -241,14 +238,14 @@ class Pipeline:
         noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
         return noise.to(host.device, torch.promote_types(host.dtype, torch.float32))
 
-    def map_paths(self, latent_size: Grid) -> frozenset[str]:
-        """The transformer blocks whose attention maps are kept, and read by energies, for latents of this size."""
+    def map_paths(self, latent_size: Grid, positions: int = MAP_POSITIONS) -> frozenset[str]:
+        """The transformer blocks whose maps have the finest size of at most so many positions, for such latents."""
         depth = {path: self._depth(path) for path in cross_attention_paths(self.unet)}
         # the middle block alone is a single layer, too few to average
         levels = sorted({level for path, level in depth.items() if not path.startswith("mid_block")})
         for level in levels or [self._depth("mid_block.")]:
             chosen = frozenset(path for path in depth if depth[path] == level)
-            if math.prod(-(-side // 2**level) for side in latent_size) <= MAP_POSITIONS:
+            if math.prod(-(-side // 2**level) for side in latent_size) <= positions:
                 break
         return chosen
 

@@ -67,7 +67,7 @@ def sample(
     full: Branch,
     noise: Float[Tensor, "s c h w"],
     steps: int,
-    energy_paths: frozenset[str],
+    energy_paths: Callable[[int], frozenset[str]],
     mean_maps: MeanMaps | None = None,
     on_step: Callable[[Trace], None] | None = None,
     on_update: Callable[[Step, str, int], None] | None = None,
@@ -81,7 +81,7 @@ def sample(
         full: the branch with every conditioner present.
         noise: standard normal, one a sample.
         steps: of the scheduler.
-        energy_paths: the transformer blocks whose maps energies read.
+        energy_paths: the transformer blocks whose maps have at most so many positions, for the energies to read.
         mean_maps: collects the full branch's maps.
         on_step: called after every step.
         on_update: called after every refinement update with the step, the strategy's name and the update's number.
@@ -114,9 +114,10 @@ def sample(
                     0, 0, 0, 0
                 ]
                 told = None if on_update is None else partial(on_update, step, strategy.name)
-                latents, descent = descend(
-                    strategy, latents, factor, timestep, evaluator, energy_paths, step, told
+                paths = energy_paths(
+                    guarded(strategy.name, f"map_positions at step {index}", strategy.map_positions)
                 )
+                latents, descent = descend(strategy, latents, factor, timestep, evaluator, paths, step, told)
                 descents.append(descent)
                 inputs = scheduler.scale_model_input(latents, timestep)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from ..core.errors import UserError
-from ..core.guidance import Energy, Refinement, Step
+from ..core.guidance import MAP_POSITIONS, Energy, Refinement, Step
 from ..core.hookspecs import hookimpl
 from ..core.plugin import Plugin
 from ..core.records import record
@@ -53,6 +53,8 @@ class AttendAndExcite(Energy):
             max(0, 1 - d / distance), d being the distance of their centres of attention. A threshold waits for it too.
             Without it two subjects may both be attended to at one place, and be drawn as one thing.
         distance: beyond which two subjects count as apart, in sides of a square of the picture's area.
+        positions: the maps are those of the finest size with at most so many positions: by default 16 x 16 of Stable
+            Diffusion's 64 x 64 latents, as in the released code. Fewer are coarser, and a gradient costs less.
     """
 
     name: ClassVar[str] = "attend_and_excite"
@@ -80,6 +82,7 @@ class AttendAndExcite(Energy):
     )
     separation: Annotated[float, Field(ge=0, description="weight of keeping subjects apart; 0 is off")] = 0.0
     distance: Annotated[float, Field(gt=0, description="of subjects that are apart, in picture sides")] = 0.3
+    positions: Annotated[int, Field(ge=1, description="of a map, at most")] = MAP_POSITIONS
 
     def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
         for scene in scenes:
@@ -95,6 +98,9 @@ class AttendAndExcite(Energy):
 
     def applies(self, step: Step) -> bool:
         return self.scale != 0.0 and step.index < self.steps
+
+    def map_positions(self) -> int:
+        return self.positions
 
     def step_size(self, step: Step) -> float:
         return self.scale * sqrt(1.0 - 0.5 * step.index / max(step.total - 1, 1))

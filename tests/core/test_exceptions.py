@@ -278,7 +278,7 @@ def test_in_a_conditioner(monkeypatch, name: str) -> None:
         *((weft.ClassifierFree, name, 2) for name in ("rewrite", "reads", "combine")),
         *(
             (weft.AttendAndExcite, name, at)
-            for name in ("applies", "step_size", "refinement")
+            for name in ("applies", "step_size", "refinement", "map_positions")
             for at in (1, 2)
         ),
         *((weft.AttendAndExcite, "loss", at) for at in (1, 2, 3, 4)),

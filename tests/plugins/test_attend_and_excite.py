@@ -88,7 +88,8 @@ def compare(
     if dtype == torch.float64:
         monkeypatch.setattr(peer, "GaussianSmoothing", Smoothing)
     ours = load(folder, device="cpu", dtype=dtype)
-    grid = int(ours.generate(SCENE, steps=1, height=side, width=side).attention("toy").shape[0])
+    positions = settings.get("positions", 384)
+    grid = max(grid for grid in (side // 4, side // 8) if grid**2 <= positions)
     losses, level = Losses(), peer.logger.level
     peer.logger.addHandler(losses)
     peer.logger.setLevel(logging.INFO)
@@ -133,9 +134,15 @@ def test_equals_diffusers_on_random_weights(random_folder, thresholds, dtype, bo
 
 
 # in float64, as trained weights amplify the rounding of float32 by how often the latents are moved
-@pytest.mark.parametrize("scale", [1.0, 20.0, 200.0])
-def test_equals_diffusers_on_tiny(scale: float, monkeypatch) -> None:
-    settings = {"scale": scale, "steps": 5, "thresholds": {0: 1.0, 2: 0.9}, "updates": 20}
+@pytest.mark.parametrize(("scale", "positions"), [(1.0, 384), (20.0, 384), (200.0, 384), (20.0, 64)])
+def test_equals_diffusers_on_tiny(scale: float, positions: int, monkeypatch) -> None:
+    settings = {
+        "scale": scale,
+        "steps": 5,
+        "thresholds": {0: 1.0, 2: 0.9},
+        "updates": 20,
+        "positions": positions,
+    }
     error, effect, losses = compare(weft.load("tiny").folder, 64, settings, torch.float64, monkeypatch)
     assert effect > 0.1
     assert error <= 1e-9
@@ -385,6 +392,24 @@ def test_phrases_stand_in_for_subjects() -> None:
         .latents
     )
     assert torch.equal(bare, named)
+
+
+@pytest.mark.parametrize(("positions", "grid"), [(384, (8, 8)), (63, (4, 4)), (1, (4, 4))])
+def test_positions_choose_the_maps_that_are_read(monkeypatch, positions: int, grid: tuple[int, int]) -> None:
+    read = []
+    loss = weft.AttendAndExcite.loss
+
+    def spy(self, maps, step):
+        read.append(maps.grids)
+        return loss(self, maps, step)
+
+    monkeypatch.setattr(weft.AttendAndExcite, "loss", spy)
+    chain = [weft.AttendAndExcite(2e4, thresholds={}, steps=1, positions=positions), weft.Layout(steps=1)]
+    pipe, scene = random_pipeline(), weft.Scene(PROMPT, [weft.Subject("toy", box=(0, 0, 0.5, 1))])
+    result = pipe.generate(scene, guidance=chain, steps=1, height=32, width=32)
+    assert read == [[grid]]
+    # what is shown afterwards does not follow what one strategy reads
+    assert result.attention("toy").shape == (8, 8)
 
 
 def test_maps_of_a_large_picture_are_not_those_of_the_middle_block_alone() -> None:
