@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf, log, sqrt
+from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from ..core.maps import AttentionMaps
     from ..core.text import PromptTokens
 
-# below it attention is nothing, and its logarithm would not be finite
+# the released code sharpens the maps so before it compares the tokens of a position
+SHARPNESS = 100.0
+# of a map that is nowhere, whose centre would not be finite
 FLOOR = 1e-30
 
 
@@ -46,9 +48,6 @@ class AttendAndExcite(Energy):
         smoothing: "original" is the released kernel exp(-(x / 2 sigma)^2), "gaussian" the textbook's
             exp(-x^2 / 2 sigma^2), both of 3 x 3 positions.
         sigma: in positions of the map.
-        sharpness: what the maps are multiplied by before a softmax over the tokens of a position; the released code's.
-        penalty: of a subject's attention a, "linear" is the paper's 1 - a. Its gradient vanishes where a is 0, and that
-            of "log", -ln a, does not (ours). Thresholds are attention under both.
         separation: factor of a second term of the loss (ours): the sum over pairs of subjects of
             max(0, 1 - d / distance), d being the distance of their centres of attention. A threshold waits for it too.
             Without it two subjects may both be attended to at one place, and be drawn as one thing.
@@ -74,12 +73,6 @@ class AttendAndExcite(Energy):
         "original"
     )
     sigma: Annotated[float, Field(gt=0, description="width of the kernel, in positions")] = 0.5
-    sharpness: Annotated[float, Field(gt=0, description="how sharply a position chooses among tokens")] = (
-        100.0
-    )
-    penalty: Annotated[Literal["linear", "log"], Field(description="loss of a subject's attention")] = (
-        "linear"
-    )
     separation: Annotated[float, Field(ge=0, description="weight of keeping subjects apart; 0 is off")] = 0.0
     distance: Annotated[float, Field(gt=0, description="of subjects that are apart, in picture sides")] = 0.3
     positions: Annotated[int, Field(ge=1, description="of a map, at most")] = MAP_POSITIONS
@@ -108,10 +101,7 @@ class AttendAndExcite(Energy):
     def refinement(self, step: Step) -> Refinement | None:
         if step.index not in self.thresholds:
             return None
-        attention = self.thresholds[step.index]
-        if self.penalty == "linear":
-            return Refinement(1.0 - attention, self.updates)
-        return Refinement(-log(attention) if attention > 0.0 else inf, self.updates)
+        return Refinement(1.0 - self.thresholds[step.index], self.updates)
 
     def loss(self, maps: AttentionMaps, step: Step) -> Float[Tensor, " s"]:
         import torch
@@ -119,13 +109,13 @@ class AttendAndExcite(Energy):
         mean = maps.mean(maps.grids[0])
         mean = mean.to(torch.promote_types(mean.dtype, torch.float32))
         # the start token draws most of every position's attention, and would win the softmax everywhere
-        attention = (self.sharpness * mean[..., 1:-1]).softmax(dim=-1)
+        attention = (SHARPNESS * mean[..., 1:-1]).softmax(dim=-1)
         losses = []
         for chosen, raw, scene, text in zip(attention, mean, maps.scenes, maps.texts, strict=True):
             subjects = self._subjects(scene, text)
             excited = [[token] for one in subjects for token in one] if self.words == "each" else subjects
             smooth = self._smoothed(_sums(chosen, [[token - 1 for token in one] for one in excited]))
-            loss = self._penalty(smooth.amax(dim=(1, 2))).amax()
+            loss = (1.0 - smooth.amax(dim=(1, 2))).relu().amax()
             if self.separation > 0.0:
                 loss = loss + self.separation * self._crowding(_sums(raw, subjects))
             losses.append(loss)
@@ -138,11 +128,6 @@ class AttendAndExcite(Energy):
         else:
             found = [text.positions(subject) for subject in scene.subjects]
         return [positions for positions in found if positions]
-
-    def _penalty(self, attention: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-        if self.penalty == "linear":
-            return (1.0 - attention).relu()
-        return -attention.clamp(min=FLOOR, max=1.0).log()
 
     def _crowding(self, maps: Float[Tensor, "k h w"]) -> Float[Tensor, ""]:
         """By how much pairs of subjects are nearer to each other than `distance`; 0 where none is."""

@@ -33,7 +33,6 @@ FIRST = Step(0, 10, 999.0, Branch())
         weft.AttendAndExcite(
             100.0, ("toy", "grass"), thresholds={1: 0.9}, updates=2, smoothing="none", steps=2
         ),
-        weft.AttendAndExcite(scale=10.0, thresholds={0: 0.9}, updates=1, sharpness=30.0, penalty="log"),
         weft.AttendAndExcite(scale=10.0, thresholds={0: 0.9}, updates=1, separation=3.0),
     ]
 )
@@ -205,43 +204,6 @@ def test_the_gradient_flows_to_every_sample_alone() -> None:
     (gradient,) = torch.autograd.grad(loss[0], given)
     assert gradient[0].abs().max() > 0
     assert gradient[1].abs().max() == 0
-
-
-def test_a_log_penalty_pulls_where_a_subject_is_not_attended_to_at_all() -> None:
-    # "grass" has all attention, as far as float32 can tell
-    given = torch.zeros(1, 3, 16, 77)
-    given[..., 8] = 0.5
-    gradients, losses = {}, {}
-    for penalty in ("linear", "log"):
-        moved = given.clone().requires_grad_(True)
-        losses[penalty] = weft.AttendAndExcite(penalty=penalty, smoothing="none").loss(maps(moved), FIRST)
-        (gradient,) = torch.autograd.grad(losses[penalty].sum(), moved)
-        gradients[penalty] = float(gradient.abs().max())
-    assert gradients["linear"] < 1e-15
-    assert gradients["log"] > 1.0
-    # softmax over 75 tokens: ln(74 + e^50), the logarithm of what is left for one of the others
-    assert float(losses["log"].detach()) == pytest.approx(50.0, abs=1e-3)
-
-
-def test_thresholds_are_attention_under_both_penalties() -> None:
-    attention = torch.tensor([0.3, 0.7])
-    for penalty in ("linear", "log"):
-        strategy = weft.AttendAndExcite(penalty=penalty, thresholds={0: 0.5, 1: 0.0})
-        target = strategy.refinement(FIRST).target
-        assert (strategy._penalty(attention) > target).tolist() == [True, False]
-        never = strategy.refinement(dataclasses.replace(FIRST, index=1))
-        assert not (strategy._penalty(torch.tensor([1e-6])) > never.target).any()
-
-
-def test_sharpness_decides_how_tokens_compete() -> None:
-    given = torch.zeros(1, 3, 16, 77)
-    given[..., POSITIONS[0]] = 0.1
-    losses = [
-        float(weft.AttendAndExcite(phrases=("toy",), sharpness=value).loss(maps(given), FIRST))
-        for value in (1e-6, 20.0, 1e3)
-    ]
-    # of 75 tokens, all alike; one at e^2 times the others; one alone
-    assert losses == pytest.approx([1 - 1 / 75, 1 - math.e**2 / (math.e**2 + 74), 0.0], abs=1e-5)
 
 
 def spots(*places: tuple[int, int], grid: tuple[int, int] = (4, 4)) -> torch.Tensor:
