@@ -81,13 +81,7 @@ def attend_and_excite() -> Image.Image:
         subjects=[weft.Subject(noun) for noun in ("boat", "fish", "moon")],
     )
     # the settings of benchmarks/guidance_effect.py
-    excite = weft.AttendAndExcite(
-        scale=1.0,
-        sharpness=30.0,
-        penalty="log",
-        thresholds={0: 0.3, 3: 0.5, 6: 0.7, 10: 0.8, 15: 0.85, 20: 0.9},
-        updates=10,
-    )
+    excite = weft.AttendAndExcite(scale=1.0, separation=3.0, positions=64)
     return compare(scene, {"without": [CFG], "with": [excite, CFG]})
 
 
