@@ -108,6 +108,9 @@ class BrokenEnergy(Energy):
     def step_size(self, step: Any) -> float:
         return PLACE.pass_through("step_size", 0.1)
 
+    def map_positions(self) -> int:
+        return PLACE.pass_through("map_positions", super().map_positions())
+
     def refinement(self, step: Any) -> Any:
         return PLACE.pass_through("refinement", None)
 
@@ -151,7 +154,7 @@ class BrokenConditioner(Conditioner):
 PLUGINS: tuple[type[Any], ...] = (BrokenGuidance, BrokenEnergy, BrokenEdit, BrokenConditioner)
 METHODS = {
     BrokenGuidance: ("check", "begin", "rewrite", "reads", "combine"),
-    BrokenEnergy: ("applies", "loss", "step_size", "refinement"),
+    BrokenEnergy: ("applies", "loss", "step_size", "refinement", "map_positions"),
     BrokenEdit: ("before", "edit"),
     BrokenConditioner: ("prepare", "present", "absent"),
 }
