@@ -261,20 +261,19 @@ def main() -> None:
     if options.cases < ENOUGH or settings.split != "held_out":
         return
     bars = {
-        "group": "pairs",
         "plain images that lose one, at least": BAR_PLAIN,
-        "lost objects, cut by at least": BAR_LOST,
+        "lost objects, cut by attend_and_excite by at least": BAR_LOST,
     }
     used = ", ".join(f"{name} {value}" for name, value in asdict(settings).items())
     about = (
         f"{options.cases} held-out captions a group, read by the judge; 95 % intervals by bootstrap over captions. "
-        "Pairs are two objects of one colour, many are three and four objects. "
+        "Pairs are two objects of one colour, many are three and four objects. Apart is with `separation`. "
         f"Settings: {used}."
     )
     report = {
         "settings": asdict(settings),
         "weights": weights(folder),
-        "bars of pairs": bars,
+        "bars": bars,
         "groups": found,
     }
     write("guidance_effect", "What Attend-and-Excite and layout change", about, text, report)
