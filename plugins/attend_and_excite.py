@@ -49,8 +49,9 @@ class AttendAndExcite(Energy):
             exp(-x^2 / 2 sigma^2), both of 3 x 3 positions.
         sigma: in positions of the map.
         separation: factor of a second term of the loss (ours): the sum over pairs of subjects of
-            max(0, 1 - d / distance), d being the distance of their centres of attention. A threshold waits for it too.
-            Without it two subjects may both be attended to at one place, and be drawn as one thing.
+            max(0, 1 - d / distance), d being the distance of their centres of attention. These are the centroids of
+            Epstein et al. 2023 (arXiv 2306.00986), of the squared maps. A threshold waits for the term too. Without it
+            two subjects may both be attended to at one place, and be drawn as one thing.
         distance: beyond which two subjects count as apart, in sides of a square of the picture's area.
         positions: the maps are those of the finest size with at most so many positions: by default 16 x 16 of Stable
             Diffusion's 64 x 64 latents, as in the released code. Fewer are coarser, and a gradient costs less.
