@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -142,7 +142,7 @@ class Pipeline:
         jobs = [(one, seed) for one in prepared for seed in seeds]
         together = 1 if reproducibility == "exact" else batch_size
         recipe = self._recipe(given, chain, scheduler, steps, host.size, together, reproducibility)
-        paths = partial(self.map_paths, host.latent_size)
+        paths = cache(partial(self.map_paths, host.latent_size))
         make_scheduler(scheduler, self.scheduler)  # a wrong name is an error before the bar starts
         parts: list[Result] = []
 

@@ -88,6 +88,8 @@ class UNetWalk:
         self.unet = unet
         self._share = unet.device.type != "cpu" or compiled is not None if share is None else share
         self._compiled = compiled
+        # diffusers looks through all parameters for it, which takes 1 ms
+        self._dtype = unet.dtype
 
     def __call__(
         self,
@@ -101,7 +103,7 @@ class UNetWalk:
         The latents may be of another dtype than the UNet, which computes in its own. They are those of every row, or
         those of the first rows when the rest repeats them: ``r = copies * s``.
         """
-        latents = latents.to(self.unet.dtype)
+        latents = latents.to(self._dtype)
         look = Look() if maps is None else maps.look
         with installed(self.unet, conditions.deltas):
             if self._compiled is None:

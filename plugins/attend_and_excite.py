@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from functools import cache
+from math import exp, sqrt
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -145,17 +146,30 @@ class AttendAndExcite(Energy):
 
     def _smoothed(self, maps: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
         import torch
-        from torch.nn import functional as F
 
         if self.smoothing == "none":
             return maps
         width = 4.0 * self.sigma**2 if self.smoothing == "original" else 2.0 * self.sigma**2
-        offsets = torch.tensor([-1.0, 0.0, 1.0], dtype=maps.dtype, device=maps.device)
-        line = (-(offsets**2) / width).exp()
-        kernel = torch.outer(line, line) / line.sum() ** 2
-        # a map of one row has nothing to reflect
-        mode = "reflect" if min(maps.shape[1:]) > 1 else "replicate"
-        return F.conv2d(F.pad(maps[:, None], (1, 1, 1, 1), mode=mode), kernel[None, None])[:, 0]
+        # the kernel is a product of two: a matrix for each axis, which is half of the time of a convolution so small
+        rows, columns = (
+            torch.tensor(_smoothing(size, width), dtype=maps.dtype, device=maps.device)
+            for size in maps.shape[1:]
+        )
+        return rows @ maps @ columns.T
+
+
+@cache
+def _smoothing(size: int, width: float) -> list[list[float]]:
+    """The matrix that smooths an axis with exp(-x^2 / width) over three positions, reflected at its ends."""
+    weights = {offset: exp(-(offset**2) / width) for offset in (-1, 0, 1)}
+    total = sum(weights.values())
+    matrix = [[0.0] * size for _ in range(size)]
+    for position in range(size):
+        for offset, weight in weights.items():
+            # -1 is reflected to 1 and `size` to `size - 2`; an axis of one position has nothing to reflect
+            source = (size - 1) - abs((size - 1) - abs(position + offset)) if size > 1 else 0
+            matrix[position][source] += weight / total
+    return matrix
 
 
 def _sums(maps: Float[Tensor, "h w t"], groups: Sequence[Sequence[int]]) -> Float[Tensor, "k h w"]:
