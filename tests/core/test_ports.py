@@ -218,7 +218,7 @@ def test_all_six_ports_at_once_in_any_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "pair", itertools.combinations(plugins.ALL, 2), ids=lambda pair: "+".join(p.name for p in pair)
+    "pair", list(itertools.combinations(plugins.ALL, 2)), ids=lambda pair: "+".join(p.name for p in pair)
 )
 def test_every_pair(pair) -> None:
     assert torch.isfinite(draw(*(cls() for cls in pair), steps=2)).all()
