@@ -207,11 +207,21 @@ def summary(kept: Kept, group: str, count: int, settings: Settings) -> dict[str,
         for name in ("lost", "noun lost"):
             cut = [[p - a, p] for (a,), (p,) in zip(sums(arm, name), sums("plain", name), strict=True)]
             changes[arm][f"{name}, cut by"] = interval(cut, ratio)
+        broken = [
+            [sum(map(loses, here, there)), sum(not image["lost"] for image in there)]
+            for here, there in ((kept.done[f"{group}, {one}", n] for one in (arm, "plain")) for n in numbers)
+        ]
+        changes[arm]["lose one, of the images that plain draws right"] = interval(broken, ratio)
         triples = [
             [a, p, n] for (a, n), (p,) in zip(sums(arm, "iou", "objects"), sums("plain", "iou"), strict=True)
         ]
         changes[arm]["iou, gained"] = interval(triples, gain)
     return {"rates": rates, "changes": changes, "captions": len(numbers)}
+
+
+def loses(image: dict[str, float], plain: dict[str, float]) -> bool:
+    """Whether an image loses an object where the plain one of the same noise loses none."""
+    return bool(image["lost"]) and not plain["lost"]
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
