@@ -150,7 +150,7 @@ class AttendAndExcite(Energy):
         if self.smoothing == "none":
             return maps
         width = 4.0 * self.sigma**2 if self.smoothing == "original" else 2.0 * self.sigma**2
-        # the kernel is a product of two: a matrix for each axis, which is half of the time of a convolution so small
+        # the kernel is a product of one for each axis
         rows, columns = (
             torch.tensor(_smoothing(size, width), dtype=maps.dtype, device=maps.device)
             for size in maps.shape[1:]
