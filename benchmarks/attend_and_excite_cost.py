@@ -30,10 +30,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from weft import AttendAndExcite
-from weft.core.attention import cross_attention_paths
-from weft.core.conditions import gather
-from weft.core.maps import MapRecorder
-from weft.core.unet import UNetWalk
+from weft.core.api.attention_maps import MapRecorder
+from weft.core.unet.attention import cross_attention_paths
+from weft.core.unet.conditions import gather
+from weft.core.unet.forward import UNetWalk
 from weft.zoo.models import cards
 
 ROOT: Final = Path(__file__).parents[1]

@@ -41,7 +41,7 @@ from torch.nn import functional as F
 
 import weft
 from weft import zoo
-from weft.core.registry import registry
+from weft.core.api.registry import registry
 from weft.zoo import judge, world
 from weft.zoo.judge.evaluate import digests
 from weft.zoo.judge.model import Seen, overlap

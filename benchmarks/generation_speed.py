@@ -24,10 +24,10 @@ import diffusers
 import torch
 
 import weft
-from weft.core.branches import Branch
-from weft.core.evaluate import Evaluator, PreparedScene
-from weft.core.schedulers import make_scheduler
-from weft.core.unet import UNetWalk
+from weft.core.api.branches import Branch
+from weft.core.sampling.branch_evaluator import Evaluator, PreparedScene
+from weft.core.sampling.schedulers import make_scheduler
+from weft.core.unet.forward import UNetWalk
 
 RESULTS: Final = Path(__file__).parent / "results"
 PROMPT: Final = "a red ball and a blue cube on grass"
@@ -76,9 +76,9 @@ def branches(count: int, steps: int) -> tuple[Callable[[], Any], Callable[[], An
     pipe = weft.load("tiny")
     scheduler = make_scheduler("ddim", pipe.scheduler)
     scheduler.set_timesteps(steps)
-    latents = torch.randn(1, 4, *pipe.host(pipe.size).latent_size, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(1, 4, *pipe.view(pipe.size).latent_size, generator=torch.Generator().manual_seed(0))
     chosen = [Branch(prompt=word) for word in WORDS[:count]]
-    scene = PreparedScene(weft.Scene(PROMPT), pipe.host(pipe.size), {})
+    scene = PreparedScene(weft.Scene(PROMPT), pipe.view(pipe.size), {})
     together, apart = (Evaluator(UNetWalk(pipe.unet), [scene]) for _ in range(2))
 
     def batch() -> None:

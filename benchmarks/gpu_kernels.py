@@ -18,7 +18,7 @@ from gpu_timing import COLD_BYTES, Pair, report
 from torch import Tensor
 from torch.nn import functional as F
 
-from weft.core.updates import updates
+from weft.core.sampling.fused_updates import updates
 from weft.kernels.combine import combine_and_step
 from weft.kernels.combine import reference as combine_reference
 from weft.kernels.cross_attention import Regions, Segment, Segments, cross_attention, reference

@@ -23,10 +23,10 @@ from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
 from gpu_timing import COLD_BYTES, Pair, report
 from torch import Tensor, nn
 
-from weft.core.attention import cross_attention
-from weft.core.conditions import Conditions, gather
-from weft.core.maps import Look, Site
-from weft.core.ports import ContextTokens
+from weft.core.api.attention_maps import Look, Site
+from weft.core.api.ports import ContextTokens
+from weft.core.unet.attention import cross_attention
+from weft.core.unet.conditions import Conditions, gather
 
 # (side of the feature map, channels) of the four sizes
 LAYERS: Final = ((64, 320), (32, 640), (16, 1280), (8, 1280))

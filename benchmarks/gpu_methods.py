@@ -27,11 +27,11 @@ from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
 from gpu_timing import Pair, report
 from torch import Tensor, nn
 
-from weft.core.attention import cross_attention_paths
-from weft.core.conditions import Conditions, gather
-from weft.core.maps import Look
-from weft.core.ports import BlockInsert, ContextTokens, Contribution
-from weft.core.unet import UNetWalk
+from weft.core.api.attention_maps import Look
+from weft.core.api.ports import BlockInsert, ContextTokens, Contribution
+from weft.core.unet.attention import cross_attention_paths
+from weft.core.unet.conditions import Conditions, gather
+from weft.core.unet.forward import UNetWalk
 from weft.plugins.grounding.networks import GroundingNetworks
 from weft.testing import random_unet
 from weft.zoo.models import cards

@@ -33,12 +33,12 @@ from PIL import Image
 
 import weft
 from weft.cli import generate as command
-from weft.core.engines.local import LocalEngine
+from weft.core.api.generation_settings import Recipe
 from weft.core.errors import WeftError
-from weft.core.items import Item, plan
-from weft.core.listener import Listener
-from weft.core.recipe import Recipe
-from weft.core.runfile import read_run_file
+from weft.core.jobs.engines.local import LocalEngine
+from weft.core.jobs.events import Listener
+from weft.core.jobs.job import Item, plan
+from weft.core.runfile.settings import read_run_file
 
 RESULTS: Final = Path(__file__).parent / "results"
 BAR_PERCENT: Final = 2.0
@@ -119,7 +119,7 @@ class Clock(Listener):
 
 def throughput(workers: Sequence[int], rounds: int, steps: int, seeds: int) -> dict[str, Any]:
     """Pictures a second of so many workers, round by round, and the median of the ratios to the first number."""
-    from weft.core.engines.ray import RayEngine
+    from weft.core.jobs.engines.ray import RayEngine
 
     if seeds < 2 * BATCH * max(workers):
         raise SystemExit(f"--seeds: at least {2 * BATCH * max(workers)} for {max(workers)} workers")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
-from ..core.files import write_file
-from ..core.manifest import Manifest
-from ..core.provenance import OVERLAY, Provenance, read_item, read_provenance
-from ..core.yamlfile import parse_yaml
+from ..core.jobs.manifest import Manifest
+from ..core.provenance.write import OVERLAY, Provenance, read_item, read_provenance
+from ..core.runfile.strict_yaml import parse_yaml
+from ..core.storage.atomic import write_file
 from .app import Exit
 from .html import Html, element, link
 from .layout import color_of

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from ..core.api.generation_settings import Recipe
 from ..core.errors import WeftError
-from ..core.items import Item, plan
-from ..core.listener import Listener
-from ..core.recipe import Recipe
-from ..core.runfile import read_run_file
-from ..core.store import Store
+from ..core.jobs.events import Listener
+from ..core.jobs.job import Item, plan
+from ..core.jobs.output_folder import Store
+from ..core.runfile.settings import read_run_file
 from .app import Exit
 from .report import write_report
 from .show import bar, out, print_error
 
 if TYPE_CHECKING:
-    from ..core.engines import Engine
+    from ..core.jobs.engines import Engine
 
 
 class _Keeper(Listener):
@@ -101,9 +101,9 @@ def generate_run(
 
 def _engine(name: str, ray_address: str | None, workers: int | None) -> Engine:
     if name == "ray":
-        from ..core.engines.ray import RayEngine
+        from ..core.jobs.engines.ray import RayEngine
 
         return RayEngine(ray_address, workers)
-    from ..core.engines.local import LocalEngine
+    from ..core.jobs.engines.local import LocalEngine
 
     return LocalEngine()

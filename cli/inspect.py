@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
-from ..core.registry import registry
+from ..core.api.registry import registry
 from ..zoo.models import Status, status
 from .app import Exit
 from .show import errors, print_table, table

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..core.imagefile import open_image
 from ..core.scene import ImageSource, Scene, Subject, locate
+from ..core.scene.image_io import open_image
 
 # Okabe and Ito's palette, which colour-blind readers tell apart (https://jfly.uni-koeln.de/color)
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#6A5D00")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.api.registry import registry
 from ..core.errors import UserError
-from ..core.files import make_folder, write_image
-from ..core.jsonfile import read_config
-from ..core.registry import registry
-from ..core.runfile import Run, read_run_file
+from ..core.runfile.settings import Run, read_run_file
+from ..core.storage.atomic import make_folder, write_image
+from ..core.storage.strict_json import read_config
 from .app import Exit
 from .layout import scene_picture
 from .show import out

@@ -13,9 +13,9 @@ from typing import Any
 from PIL import Image
 
 from ..core.errors import UserError
-from ..core.files import write_file, write_image
-from ..core.items import Item
-from ..core.store import Store
+from ..core.jobs.job import Item
+from ..core.jobs.output_folder import Store
+from ..core.storage.atomic import write_file, write_image
 from .pictures import Row, sheet
 from .show import errors, out, print_table, table
 

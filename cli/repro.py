@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from ..core.files import write_image
-from ..core.provenance import read_provenance
+from ..core.provenance.write import read_provenance
+from ..core.storage.atomic import write_image
 from .app import Exit
 from .show import out
 
@@ -17,7 +17,7 @@ CLOSE = 40.0
 def repro(picture: Path, output: Path | None) -> Exit:
     """Draw a picture again and say whether it is the same; exit code 3 when it is not."""
     kept = read_provenance(picture)
-    from ..core.redraw import checked_run, draw_again
+    from ..core.jobs.reproduce import checked_run, draw_again
 
     run = checked_run(kept, picture.parent)
     out.print(f"The digests of the model and of {len(kept.provenance.references)} reference pictures match.")

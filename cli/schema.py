@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..core.files import write_file
-from ..core.registry import registry
-from ..core.schema import run_file_schema
+from ..core.api.registry import registry
+from ..core.runfile.json_schema import run_file_schema
+from ..core.storage.atomic import write_file
 from .app import Exit
 from .show import errors, out
 

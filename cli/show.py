@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core.errors import WeftError
-from ..core.yamlfile import FileErrors, Problem
+from ..core.runfile.strict_yaml import FileErrors, Problem
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import UserError
-from ..core.runfile import Run, read_run_file
+from ..core.runfile.settings import Run, read_run_file
 from .app import Exit
 from .show import out, print_error
 

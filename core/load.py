@@ -15,17 +15,17 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from .api.plugin import ModelCard
+from .api.registry import registry
+from .api.text_encoder import TextEncoder
+from .checkpoints.config import plain_config
+from .checkpoints.files import PARTS, weights_file
+from .checkpoints.single_file import split
+from .checkpoints.tensors import fill_module, read_config, read_tensors
+from .checkpoints.tokenizer import read_tokenizer
 from .errors import UserError, did_you_mean
-from .modelconfig import plain_config
-from .modelfiles import PARTS, weights_file
 from .pipeline import Pipeline
-from .plugin import ModelCard
-from .registry import registry
-from .safe import fill, read_config, read_tensors
-from .schedulers import scheduler_fields
-from .singlefile import split
-from .text import TextEncoder
-from .tokenizer import read_tokenizer
+from .sampling.schedulers import scheduler_fields
 
 BASE = "sd15"
 """The model card whose configurations a single file is read with."""
@@ -105,7 +105,7 @@ def _assemble(
     vae = _build(AutoencoderKL, configs / "vae")
     text = _build_text(configs / "text_encoder")
     for part, module in (("unet", unet), ("vae", vae), ("text_encoder", text)):
-        fill(module, _renamed(part, parts[part]), f"model '{name}', {part}", dtype)
+        fill_module(module, _renamed(part, parts[part]), f"model '{name}', {part}", dtype)
     positions = text.embeddings.position_embedding.num_embeddings
     text.embeddings.position_ids = torch.arange(positions).expand(1, -1)  # not in any file, so still on meta
     tokenizer = read_tokenizer(configs / "tokenizer")

@@ -14,25 +14,25 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
-from .attention import cross_attention_paths
-from .branches import Branch
-from .compiled import Compiled
-from .conditioner import Conditioner
+from .api.attention_maps import Grid
+from .api.branches import Branch
+from .api.conditioner import Conditioner
+from .api.generation_settings import Recipe, Reproducibility
+from .api.guidance import MAP_POSITIONS, Batch, Guidance, Step
+from .api.model_view import ModelView
+from .api.registry import registry
+from .api.text_encoder import TextEncoder
 from .errors import UserError
-from .evaluate import Evaluator, PreparedScene, guarded
-from .guidance import MAP_POSITIONS, Batch, Guidance, Step
-from .host import Host
-from .images import to_images
-from .maps import Grid
-from .progress import Progress, bar
-from .recipe import Recipe, Reproducibility
-from .registry import registry
 from .result import Result, Sample
-from .sampler import MeanMaps, Trace, sample
-from .scene import Scene
-from .schedulers import make_scheduler
-from .text import TextEncoder
-from .unet import UNetWalk
+from .sampling.branch_evaluator import Evaluator, PreparedScene, guarded
+from .sampling.denoise import MeanMaps, Trace, sample
+from .sampling.progress import Progress, bar
+from .sampling.schedulers import make_scheduler
+from .scene.pixels import to_images
+from .scene.scene import Scene
+from .unet.attention import cross_attention_paths
+from .unet.compile import Compiled
+from .unet.forward import UNetWalk
 
 BATCH_SIZE = 8
 
@@ -66,12 +66,12 @@ class Pipeline:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) that the model was trained at, in pixels."""
-        side = int(self.unet.config["sample_size"]) * self.host((0, 0)).factor
+        side = int(self.unet.config["sample_size"]) * self.view((0, 0)).factor
         return side, side
 
-    def host(self, size: tuple[int, int]) -> Host:
+    def view(self, size: tuple[int, int]) -> ModelView:
         """The model as conditioners see it, for pictures of (height, width) pixels."""
-        return Host(self.text, self.unet, self.vae, size, self.folder)
+        return ModelView(self.text, self.unet, self.vae, size, self.folder)
 
     def compile(self, backend: str = "inductor", mode: str | None = None) -> Pipeline:
         """The same pipeline with a UNet that is compiled when it is first needed: minutes, once for each batch's shape.
@@ -128,7 +128,7 @@ class Pipeline:
             PluginError: a plugin failed; the message names it and the step.
         """
         scenes = [scene] if isinstance(scene, Scene) else list(scene)
-        host = self.host(self._checked(scenes, steps, seeds, height, width, batch_size))
+        model = self.view(self._checked(scenes, steps, seeds, height, width, batch_size))
         given = [_resolved(item, "conditioner", Conditioner) for item in conditioners]
         named = _named(given)
         chain = [_resolved(item, "guidance", Guidance) for item in guidance]
@@ -138,11 +138,11 @@ class Pipeline:
                 "check",
                 partial(strategy.check, scenes, {one.name: one for one in given} | named),
             )
-        prepared = [PreparedScene(one, host, named) for one in scenes]
+        prepared = [PreparedScene(one, model, named) for one in scenes]
         jobs = [(one, seed) for one in prepared for seed in seeds]
         together = 1 if reproducibility == "exact" else batch_size
-        recipe = self._recipe(given, chain, scheduler, steps, host.size, together, reproducibility)
-        paths = cache(partial(self.map_paths, host.latent_size))
+        recipe = self._recipe(given, chain, scheduler, steps, model.size, together, reproducibility)
+        paths = cache(partial(self.map_paths, model.latent_size))
         make_scheduler(scheduler, self.scheduler)  # a wrong name is an error before the bar starts
         parts: list[Result] = []
 
@@ -169,13 +169,13 @@ class Pipeline:
                     evaluator=Evaluator(UNetWalk(self.unet, self.compiled), [one for one, _ in batch]),
                     batch=Batch(
                         [one.scene for one, _ in batch],
-                        host,
+                        model,
                         make_scheduler(scheduler, self.scheduler),
                         generators,
                     ),
                     guidance=chain,
                     full=Branch.full(named),
-                    noise=self._noise(generators, host),
+                    noise=self._noise(generators, model),
                     steps=steps,
                     energy_paths=paths,
                     mean_maps=maps,
@@ -233,10 +233,10 @@ class Pipeline:
             threads=torch.get_num_threads(),
         )
 
-    def _noise(self, generators: Sequence[torch.Generator], host: Host) -> Float[Tensor, "s c h w"]:
-        shape = (1, int(self.vae.config["latent_channels"]), *host.latent_size)
+    def _noise(self, generators: Sequence[torch.Generator], model: ModelView) -> Float[Tensor, "s c h w"]:
+        shape = (1, int(self.vae.config["latent_channels"]), *model.latent_size)
         noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
-        return noise.to(host.device, torch.promote_types(host.dtype, torch.float32))
+        return noise.to(model.device, torch.promote_types(model.dtype, torch.float32))
 
     def map_paths(self, latent_size: Grid, positions: int = MAP_POSITIONS) -> frozenset[str]:
         """The transformer blocks whose maps have the finest size of at most so many positions, for such latents."""
@@ -267,7 +267,7 @@ class Pipeline:
         batch_size: int,
     ) -> tuple[int, int]:
         size = (height or self.size[0], width or self.size[1])
-        factor = self.host(size).factor
+        factor = self.view(size).factor
         for name, side in zip(("height", "width"), size, strict=True):
             if side < factor or side % factor:
                 near = max(factor, round(side / factor) * factor)

@@ -18,13 +18,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from .api.generation_settings import Recipe
+from .api.text_encoder import PromptTokens
 from .errors import UserError
-from .files import make_folder, write_image
-from .provenance import OVERLAY, write_item
-from .recipe import Recipe
-from .sampler import Trace
-from .scene import Scene
-from .text import PromptTokens
+from .provenance.write import OVERLAY, write_item
+from .sampling.denoise import Trace
+from .scene.scene import Scene
+from .storage.atomic import make_folder, write_image
 
 
 @dataclass(frozen=True)

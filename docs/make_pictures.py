@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 import weft
 from weft.cli.layout import color_of
 from weft.core.chart import contact_sheet
-from weft.core.images import open_image
+from weft.core.scene.pixels import open_image
 from weft.zoo import world
 from weft.zoo.training.conditioners.records import world_record
 

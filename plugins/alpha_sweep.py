@@ -14,8 +14,8 @@ from ..core.errors import UserError
 from .fusing import Fusing
 
 if TYPE_CHECKING:
-    from ..core.conditioner import Conditioner
-    from ..core.guidance import Guidance
+    from ..core.api.conditioner import Conditioner
+    from ..core.api.guidance import Guidance
     from ..core.pipeline import Pipeline
     from ..core.result import Result
     from ..core.scene import Scene

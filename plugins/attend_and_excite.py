@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ..core.errors import UserError
-from ..core.guidance import MAP_POSITIONS, Energy, Refinement, Step
-from ..core.hookspecs import hookimpl
-from ..core.plugin import Plugin
-from ..core.records import record
-from ..core.scene import Scene, locate
+from weft.plugin import (
+    MAP_POSITIONS,
+    Energy,
+    Plugin,
+    Refinement,
+    Scene,
+    Step,
+    UserError,
+    hookimpl,
+    locate,
+    record,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from ..core.conditioner import Conditioner
-    from ..core.maps import AttentionMaps
-    from ..core.text import PromptTokens
+    from weft.plugin import AttentionMaps, Conditioner, PromptTokens
 
 # the released code sharpens the maps so before it compares the tokens of a position
 SHARPNESS = 100.0

@@ -13,8 +13,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..core.conditions import resize
-from ..core.maps import Site
+from weft.plugin import Site, resize
+
 from .gated_attention import centres
 
 Maps = Mapping[Site, Float[Tensor, "b n t"]]

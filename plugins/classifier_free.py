@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from ..core.branches import LinearForm
-from ..core.errors import UserError
-from ..core.guidance import Guidance, Step
-from ..core.hookspecs import hookimpl
-from ..core.plugin import Plugin
-from ..core.records import record
+from weft.plugin import Guidance, LinearForm, Plugin, Step, UserError, hookimpl, record
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from ..core.branches import LinearForm, Prompt, SubjectPhrase
-from ..core.errors import UserError
-from ..core.guidance import Guidance, Step
-from ..core.hookspecs import hookimpl
-from ..core.plugin import Plugin
-from ..core.records import record
+from weft.plugin import Guidance, LinearForm, Plugin, Prompt, Step, SubjectPhrase, UserError, hookimpl, record
 
 if TYPE_CHECKING:
-    from ..core.conditioner import Conditioner
-    from ..core.scene import Scene
+    from weft.plugin import Conditioner, Scene
 
 
 @record

@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from ..core.branches import LinearForm
-from ..core.errors import UserError, did_you_mean
-from ..core.guidance import Batch, Guidance, Step
-from ..core.hookspecs import hookimpl
-from ..core.plugin import Plugin
-from ..core.records import record
+from weft.plugin import Batch, Guidance, LinearForm, Plugin, Step, UserError, did_you_mean, hookimpl, record
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..core.conditioner import Conditioner
-    from ..core.scene import Scene
+    from weft.plugin import Conditioner, Scene
 
 NAMES = (
     "AdaptiveProjectedGuidance",

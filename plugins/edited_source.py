@@ -6,15 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..core.conditions import resize
-from ..core.errors import UserError
-from ..core.host import Host
-from ..core.images import open_image, open_mask, to_tensor
-from ..core.scene import Box, Scene
+from weft.plugin import Box, ModelView, Scene, UserError, open_image, open_mask, resize, to_tensor
 
 
 @torch.no_grad()
-def source_latents(scene: Scene, host: Host) -> Float[Tensor, "c h w"]:
+def source_latents(scene: Scene, model: ModelView) -> Float[Tensor, "c h w"]:
     """Latents of the scene's source, the mean of what the autoencoder gives, scaled as the UNet reads them.
 
     Raises:
@@ -24,17 +20,17 @@ def source_latents(scene: Scene, host: Host) -> Float[Tensor, "c h w"]:
     if scene.source is None:
         raise UserError(place, "a picture to edit", "none")
     image = open_image(scene.source, place)
-    height, width = host.size
+    height, width = model.size
     if image.size != (width, height):
         found = f"{image.width} x {image.height}"
         raise UserError(place, f"a picture of {width} x {height} pixels", found, "Resize or crop it first.")
-    pixels = to_tensor(image).to(host.vae.device, host.vae.dtype)[None] * 2.0 - 1.0
-    latents: Tensor = host.vae.encode(pixels).latent_dist.mode()[0]
-    scale = float(host.vae.config["scaling_factor"])
-    return (latents * scale).to(host.device)
+    pixels = to_tensor(image).to(model.vae.device, model.vae.dtype)[None] * 2.0 - 1.0
+    latents: Tensor = model.vae.encode(pixels).latent_dist.mode()[0]
+    scale = float(model.vae.config["scaling_factor"])
+    return (latents * scale).to(model.device)
 
 
-def editable(scene: Scene, host: Host) -> Float[Tensor, "h w"]:
+def editable(scene: Scene, model: ModelView) -> Float[Tensor, "h w"]:
     """1 at the latents' positions that may change, 0 at those that keep the source.
 
     These are the scene's `edit_mask`, where at least half of a position's pixels are bright. Without one they are the
@@ -44,30 +40,30 @@ def editable(scene: Scene, host: Host) -> Float[Tensor, "h w"]:
         UserError: the scene has neither an edit mask nor a subject with a place, or a mask has another size.
     """
     if scene.edit_mask is not None:
-        mask = open_mask(scene.edit_mask, host.size, "scene, field 'edit_mask'")
-        return _positions(mask, host)
+        mask = open_mask(scene.edit_mask, model.size, "scene, field 'edit_mask'")
+        return _positions(mask, model)
     parts = []
     for subject in scene.subjects:
         if subject.mask is not None:
             place = f"subject '{subject.phrase}', field 'mask'"
-            parts.append(_positions(open_mask(subject.mask, host.size, place), host))
+            parts.append(_positions(open_mask(subject.mask, model.size, place), model))
         elif subject.box is not None:
-            parts.append(_box(subject.box, host))
+            parts.append(_box(subject.box, model))
     if not parts:
         hint = "Say what may change."
         raise UserError("scene, field 'edit_mask'", "a mask, or a subject with a box or a mask", "none", hint)
     return torch.stack(parts).amax(dim=0)
 
 
-def _positions(mask: Float[Tensor, "_h _w"], host: Host) -> Float[Tensor, "h w"]:
-    return (resize(mask[None].to(host.device), host.latent_size)[0] >= 0.5).float()
+def _positions(mask: Float[Tensor, "_h _w"], model: ModelView) -> Float[Tensor, "h w"]:
+    return (resize(mask[None].to(model.device), model.latent_size)[0] >= 0.5).float()
 
 
-def _box(box: Box, host: Host) -> Float[Tensor, "h w"]:
-    height, width = host.latent_size
+def _box(box: Box, model: ModelView) -> Float[Tensor, "h w"]:
+    height, width = model.latent_size
     left, top, right, bottom = box
     first_row, first_column = min(int(top * height), height - 1), min(int(left * width), width - 1)
-    positions = torch.zeros(height, width, device=host.device)
+    positions = torch.zeros(height, width, device=model.device)
     # a box within one position changes that one
     rows = slice(first_row, max(int(bottom * height), first_row + 1))
     positions[rows, first_column : max(int(right * width), first_column + 1)] = 1.0

@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from ..core.branches import LinearForm
-from ..core.guidance import Guidance, Step, require_conditioners
-from ..core.hookspecs import hookimpl
-from ..core.plugin import Plugin
-from ..core.records import record
+from weft.plugin import Guidance, LinearForm, Plugin, Step, hookimpl, record, require_conditioners
 
 if TYPE_CHECKING:
-    from ..core.conditioner import Conditioner
-    from ..core.scene import Scene
+    from weft.plugin import Conditioner, Scene
 
 
 @record

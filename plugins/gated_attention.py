@@ -17,9 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.attention import cross_attention_paths, self_attention
-from ..core.modules import ByPath
-from ..core.ports import BlockModule
+from weft.plugin import BlockModule, ByPath, cross_attention_paths, self_attention
 
 FREQUENCIES = 8
 

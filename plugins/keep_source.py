@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from ..core.errors import UserError
-from ..core.guidance import Batch, Guidance, LatentEdit, Step
-from ..core.hookspecs import hookimpl
-from ..core.plugin import Plugin
-from ..core.records import record
+from weft.plugin import Batch, Guidance, LatentEdit, Plugin, Step, UserError, hookimpl, record
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from ..core.conditioner import Conditioner
-    from ..core.scene import Scene
+    from weft.plugin import Conditioner, Scene
 
 
 @record
@@ -55,7 +50,7 @@ class KeepSource(Guidance):
         from .edited_source import editable, source_latents
 
         read = {
-            id(scene): (source_latents(scene, batch.host), editable(scene, batch.host))
+            id(scene): (source_latents(scene, batch.model), editable(scene, batch.model))
             for scene in batch.scenes
         }
         sources, parts = zip(*(read[id(scene)] for scene in batch.scenes), strict=True)

@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from ..core.errors import UserError
-from ..core.guidance import Energy, Refinement, Step
-from ..core.hookspecs import hookimpl
-from ..core.plugin import Plugin
-from ..core.records import record
-from ..core.scene import Scene, Subject
+from weft.plugin import Energy, Plugin, Refinement, Scene, Step, Subject, UserError, hookimpl, record
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from ..core.conditioner import Conditioner
-    from ..core.maps import AttentionMaps
+    from weft.plugin import AttentionMaps, Conditioner
 
 
 @record
@@ -80,7 +74,7 @@ class Layout(Energy):
     def _energy(self, maps: AttentionMaps, sample: int) -> Float[Tensor, ""]:
         import torch
 
-        from ..core.conditions import resize
+        from weft.plugin import resize
 
         scene, text = maps.scenes[sample], maps.texts[sample]
         terms = []

@@ -12,13 +12,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.errors import UserError
-from ..core.images import open_image
-from ..core.modules import LowRank
-from ..core.ports import WeightDelta
-from ..core.scene import ImageSource, Scene, Subject, locate
-from ..core.text import PromptTokens
-from ..core.vision import ImageTower
+from weft.plugin import (
+    ImageSource,
+    ImageTower,
+    LowRank,
+    PromptTokens,
+    Scene,
+    Subject,
+    UserError,
+    WeightDelta,
+    locate,
+    open_image,
+)
 
 EMBEDDING_STD = 0.02
 """CLIP's token embeddings start at this standard deviation (open_clip, `CLIP.init_parameters`)."""

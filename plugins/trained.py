@@ -6,13 +6,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ..core.conditioner import Conditioner
-from ..core.records import record
+from weft.plugin import Conditioner, record
 
 
 @record
 class Trained(Conditioner):
-    """A conditioner whose networks are trained; `weft.core.weights.trained` reads them.
+    """A conditioner whose networks are trained; `weft.plugin.trained_networks` reads them.
 
     Args:
         weights: a ``.safetensors`` file; the model folder's own ``weft/<name>.safetensors`` by default.

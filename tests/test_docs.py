@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import weft
-from weft.core.registry import Registry
-from weft.core.runfile import read_run_file
+from weft.core.api.registry import Registry
+from weft.core.runfile.settings import read_run_file
 from weft.core.testing import CHECKS, Case
 from weft.testing import random_pipeline
 

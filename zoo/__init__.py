@@ -7,9 +7,9 @@ from collections.abc import Mapping
 if not __name__.startswith("weft."):
     raise ImportError(f"import 'weft.zoo', not '{__name__}': the repository root must not be on sys.path")
 
-from ..core.hookspecs import hookimpl
-from ..core.metric import Metric
-from ..core.plugin import ModelCard
+from ..core.api.hookspecs import hookimpl
+from ..core.api.metric import Metric
+from ..core.api.plugin import ModelCard
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 
-from ..core.metric import Metric
+from ..core.api.metric import Metric
 from ..core.scene import Scene
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def placement(image: Image.Image, scene: Scene) -> float | None:
 
 def identity(image: Image.Image, scene: Scene) -> float | None:
     """Mean likeness (cosine) of subjects to their reference pictures; in [-1, 1], 0 where a subject is not seen."""
-    from ..core.images import open_image
+    from ..core.scene.pixels import open_image
 
     likeness = []
     for subject in scene.subjects:
@@ -151,7 +151,7 @@ def _read_bytes(pixels: bytes) -> Reading:
 
 
 def _pixels(image: Image.Image) -> Float[Tensor, "3 h w"]:
-    from ..core.images import to_tensor
+    from ..core.scene.pixels import to_tensor
 
     return to_tensor(_fitted(image))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..core.plugin import ModelCard
+from ..core.api.plugin import ModelCard
 
 ZOO = Path(__file__).resolve().parent
 SUMS = "SHA256SUMS"

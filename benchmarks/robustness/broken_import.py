@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from weft.core.guidance import LatentEdit, Step
-from weft.core.records import record
+from weft.core.api.guidance import LatentEdit, Step
+from weft.core.scene import record
 
 
 @record

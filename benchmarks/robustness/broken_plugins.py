@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from weft.core.branches import LinearForm
-from weft.core.conditioner import Conditioner, Fixed, Prepared
-from weft.core.guidance import Batch, Guidance, LatentEdit, Step
-from weft.core.plugin import Plugin
-from weft.core.records import record
+from weft.core.api.branches import LinearForm
+from weft.core.api.conditioner import Conditioner, Fixed, Prepared
+from weft.core.api.guidance import Batch, Guidance, LatentEdit, Step
+from weft.core.api.plugin import Plugin
+from weft.core.scene import record
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from weft.core.host import Host
+    from weft.core.api.model_view import ModelView
     from weft.core.scene import Scene
 
 Amount = Annotated[float, Field(description="how much of it; 0 is off")]
@@ -187,13 +187,13 @@ class ProjectsInFloat32(Conditioner):
 
     name: ClassVar[str] = "projects_in_float32"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         import torch
 
-        from weft.core.ports import ContextTokens
+        from weft.core.api.ports import ContextTokens
 
-        states = host.text.encode(host.text.tokens("two boats"))
-        return Fixed((ContextTokens(states @ torch.eye(host.text.width)),))
+        states = model.text.encode(model.text.tokens("two boats"))
+        return Fixed((ContextTokens(states @ torch.eye(model.text.width)),))
 
 
 @record
@@ -223,10 +223,10 @@ class NeedsASubject(Conditioner):
 
     name: ClassVar[str] = "needs_a_subject"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
-        from weft.core.ports import ContextTokens
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        from weft.core.api.ports import ContextTokens
 
-        return Fixed((ContextTokens(host.text.encode(host.text.tokens(scene.subjects[0].phrase))),))
+        return Fixed((ContextTokens(model.text.encode(model.text.tokens(scene.subjects[0].phrase))),))
 
 
 @record
@@ -235,8 +235,8 @@ class LeavesAHook(Conditioner):
 
     name: ClassVar[str] = "leaves_a_hook"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
-        host.unet.conv_out.register_forward_hook(lambda module, inputs, output: output)
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        model.unet.conv_out.register_forward_hook(lambda module, inputs, output: output)
         return Fixed(())
 
 
@@ -248,7 +248,7 @@ class TidiesUpAtTheEnd(Nudge):
     borrowed: ClassVar[list[Any]] = []
 
     def begin(self, batch: Batch) -> Guidance:
-        self.borrowed.append(batch.host.unet.conv_in.bias)
+        self.borrowed.append(batch.model.unet.conv_in.bias)
         self.borrowed[-1].requires_grad_(True)
         return self
 
@@ -264,7 +264,7 @@ class WritesTheScene(Conditioner):
 
     name: ClassVar[str] = "writes_the_scene"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         scene.maps["seen"] = "yes"  # type: ignore[index]
         return Fixed(())
 

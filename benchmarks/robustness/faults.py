@@ -27,15 +27,15 @@ from PIL import Image
 from torch import Tensor
 
 import weft
-from weft.core.batchsize import out_of_memory
-from weft.core.branches import LinearForm
-from weft.core.conditioner import Conditioner, Prepared
-from weft.core.guidance import Energy, Guidance, LatentEdit
-from weft.core.ports import ContextTokens
-from weft.core.provenance import read_provenance
-from weft.core.records import record
+from weft.core.api.branches import LinearForm
+from weft.core.api.conditioner import Conditioner, Prepared
+from weft.core.api.guidance import Energy, Guidance, LatentEdit
+from weft.core.api.ports import ContextTokens
+from weft.core.jobs.batch_size import out_of_memory
+from weft.core.provenance.write import read_provenance
 from weft.core.result import Result
-from weft.core.unet import UNetWalk
+from weft.core.scene import record
+from weft.core.unet.forward import UNetWalk
 from weft.testing import random_model, random_pipeline
 
 STEPS = 4
@@ -146,8 +146,8 @@ class BrokenConditioner(Conditioner):
 
     name: ClassVar[str] = "broken_conditioner"
 
-    def prepare(self, scene: Any, host: Any) -> Prepared:
-        states = host.text.encode(host.text.tokens("two boats"))
+    def prepare(self, scene: Any, model: Any) -> Prepared:
+        states = model.text.encode(model.text.tokens("two boats"))
         return _Tokens(PLACE.pass_through("prepare", states))
 
 

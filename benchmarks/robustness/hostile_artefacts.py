@@ -29,11 +29,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import weft
-from weft.core.files import write_file
-from weft.core.imagefile import open_image
-from weft.core.provenance import PROVENANCE, RUN_FILE, read_provenance
-from weft.core.redraw import checked_run
-from weft.core.runfile import read_run_file
+from weft.core.jobs.reproduce import checked_run
+from weft.core.provenance.write import PROVENANCE, RUN_FILE, read_provenance
+from weft.core.runfile.settings import read_run_file
+from weft.core.scene.image_io import open_image
+from weft.core.storage.atomic import write_file
 from weft.testing import random_model
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -30,7 +30,7 @@ from figures import keep
 from torch import Tensor, nn
 
 import weft
-from weft.core.provenance import read_provenance
+from weft.core.provenance.write import read_provenance
 from weft.testing import random_model
 from weft.zoo.training.loop import LoopRecipe, Task, Trainer
 

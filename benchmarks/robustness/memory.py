@@ -18,7 +18,7 @@ import torch
 from figures import keep
 
 from weft.cli.generate import generate_run
-from weft.core.store import Store
+from weft.core.jobs.output_folder import Store
 from weft.testing import random_model
 
 RUN = """\

@@ -24,8 +24,8 @@ from mutation import mutate
 from PIL import Image
 
 from weft import UserError
-from weft.core.imagefile import open_image
-from weft.core.provenance import read_provenance
+from weft.core.provenance.write import read_provenance
+from weft.core.scene.image_io import open_image
 
 PIECES = (b"IHDR", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf", b"\xff\xd8", b"\xff\xda", b"\xff\xe1", b"RIFF", b"VP8L",
           b"\x00" * 40, b"\xff" * 40, b"BM", b"Exif\x00\x00MM", b"acTL", b"fcTL", b"zTXt", b"iTXt")  # fmt: skip

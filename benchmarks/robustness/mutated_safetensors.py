@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import nn
 
 from weft import UserError
-from weft.core.safe import fill, read_tensors
+from weft.core.checkpoints.tensors import fill_module, read_tensors
 
 PIECES = (
     *(
@@ -143,7 +143,7 @@ def run(count: int, seed: int = 0) -> dict[str, Any]:
             try:
                 tensors = read_tensors(path)
                 read += 1
-                fill(nn.Linear(3, 2), tensors, "layer", torch.float32)
+                fill_module(nn.Linear(3, 2), tensors, "layer", torch.float32)
                 filled += 1
             except UserError:
                 refused += 1

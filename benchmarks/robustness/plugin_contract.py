@@ -19,8 +19,8 @@ import torch
 from broken_plugins import BROKEN, Nudge
 from figures import keep
 
-from weft.core.plugin import Plugin
-from weft.core.registry import registry
+from weft.core.api.plugin import Plugin
+from weft.core.api.registry import registry
 from weft.core.testing import CHECKS, Case, random_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,8 +14,8 @@ from typing import Any
 from figures import keep
 from PIL import Image
 
-from weft.core.runfile import read_run_file
-from weft.core.yamlfile import FileErrors
+from weft.core.runfile.settings import read_run_file
+from weft.core.runfile.strict_yaml import FileErrors
 
 GOOD = """\
 version: 1

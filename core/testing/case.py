@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..conditioner import Conditioner
+from ..api.conditioner import Conditioner
+from ..api.plugin import Plugin
 from ..pipeline import Pipeline
-from ..plugin import Plugin
 from ..result import Result
-from ..scene import Scene, Subject
+from ..scene.scene import Scene, Subject
 from .model import random_pipeline
 
 STEPS = 3

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..plugin import Plugin
+from ..api.plugin import Plugin
 from . import declaration, drawing, traces
 from .case import Case, Check
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..conditioner import Conditioner, Fixed, Prepared
-from ..host import Host
-from ..ports import ContextTokens
-from ..records import record
-from ..scene import Scene
+from ..api.conditioner import Conditioner, Fixed, Prepared
+from ..api.model_view import ModelView
+from ..api.ports import ContextTokens
+from ..scene.record import record
+from ..scene.scene import Scene
 
 
 @record
@@ -23,6 +23,6 @@ class SecondPrompt(Conditioner):
 
     prompt: str = "two boats at night"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
-        present, null = (host.text.encode(host.text.tokens(text)) for text in (self.prompt, ""))
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        present, null = (model.text.encode(model.text.tokens(text)) for text in (self.prompt, ""))
         return Fixed((ContextTokens(present),), (ContextTokens(null),))

@@ -13,12 +13,12 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter
 
-from ..canonical import plugin_settings
-from ..described import described
+from ..api.plugin import Plugin
+from ..api.registry import Registry, registry
 from ..errors import UserError
-from ..plugin import Plugin
-from ..registry import Registry, registry
-from ..schema import section_schema
+from ..provenance.run_file_writer import plugin_settings
+from ..runfile.field_docs import described
+from ..runfile.json_schema import section_schema
 from .case import Case
 
 SUMMARY = 120

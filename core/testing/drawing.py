@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..branches import LinearForm
+from ..api.branches import LinearForm
+from ..api.guidance import Guidance, Step
+from ..api.plugin import Plugin
+from ..api.text_encoder import TextEncoder
 from ..errors import UserError
-from ..guidance import Guidance, Step
-from ..imagefile import open_image
-from ..plugin import Plugin
-from ..records import record
-from ..scene import ImageSource, Scene
-from ..schedulers import SCHEDULERS
-from ..text import TextEncoder
+from ..sampling.schedulers import SCHEDULERS
+from ..scene.image_io import open_image
+from ..scene.record import record
+from ..scene.scene import ImageSource, Scene
 from .case import Case, draw, draw_chain
 
 # batch 1 and batch 3 round differently in every matrix product; random weights do not amplify it past this

@@ -11,9 +11,9 @@ import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from ..checkpoints.tokenizer import read_tokenizer
 from ..load import load
 from ..pipeline import Pipeline
-from ..tokenizer import read_tokenizer
 
 UNET: dict[str, Any] = {
     "sample_size": 8,

@@ -10,7 +10,7 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import save_file
 
-from ..vision import FOLDER
+from ..api.image_encoder import FOLDER
 
 CONFIG: dict[str, Any] = {
     "model_cfg": {

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..plugin import Plugin
-from ..progress import Progress
+from ..api.plugin import Plugin
+from ..sampling.progress import Progress
 from .case import STEPS, Case, draw
 
 _MOVING = (

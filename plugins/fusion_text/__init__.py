@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from ...core.conditioner import Prepared
-from ...core.hookspecs import hookimpl
-from ...core.plugin import Plugin
-from ...core.records import record
+from weft.plugin import Plugin, Prepared, hookimpl, record
+
 from ..trained import TrainedOnPictures
 from .prompt import PLACEHOLDER
 
 if TYPE_CHECKING:
-    from ...core.host import Host
-    from ...core.scene import Scene
+    from weft.plugin import ModelView, Scene
 
 
 @record
@@ -39,10 +36,10 @@ class FusionText(TrainedOnPictures):
         str, Field(pattern=r"^\w+$", description="the word that stands for a subject, as in training")
     ] = PLACEHOLDER
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         from .read import read
 
-        return read(self, scene, host)
+        return read(self, scene, model)
 
 
 @hookimpl

@@ -8,12 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ...core.conditions import whole
-from ...core.deltas import installed
-from ...core.modules import LowRank
-from ...core.ports import WeightDelta
-from ...core.safe import fill
-from ...core.text import TextEncoder
+from weft.plugin import LowRank, TextEncoder, WeightDelta, apply_deltas, fill_module
+
 from ..subject_words import WordNetwork, WordNetworks, write_words
 
 TEXT_PROJECTIONS = r"attn2\.to_[kv]$"
@@ -91,7 +87,7 @@ class FusionTextNetworks(WordNetworks):
                 LowRank.like(text_model, tensors, "text.", "text_encoder"),
                 LowRank.like(unet, tensors, "unet."),
             )
-        fill(networks, tensors, place, dtype)
+        fill_module(networks, tensors, place, dtype)
         return networks.eval().requires_grad_(False)
 
     def states(
@@ -109,7 +105,7 @@ class FusionTextNetworks(WordNetworks):
             words: one a subject.
             places: the tokens of every subject's placeholder; none for a subject that takes no part.
         """
-        with installed(encoder.model, whole(self.text_deltas(), ids.device)):
+        with apply_deltas(encoder.model, self.text_deltas()):
             return encoder.states(ids, lambda table: write_words(table, words, places))
 
     def text_deltas(self) -> tuple[WeightDelta, ...]:

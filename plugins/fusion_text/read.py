@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...core.conditioner import Prepared
-from ...core.errors import UserError
-from ...core.host import Host
-from ...core.ports import Contribution, TextStates
-from ...core.scene import Scene, Subject
-from ...core.text import PromptTokens, TextEncoder
-from ...core.weights import trained
+from weft.plugin import (
+    Contribution,
+    ModelView,
+    Prepared,
+    PromptTokens,
+    Scene,
+    Subject,
+    TextEncoder,
+    TextStates,
+    UserError,
+    trained_networks,
+)
+
 from ..subject_words import noun_span, places_of, read_references
 from .networks import FusionTextNetworks
 from .prompt import extend
@@ -25,22 +31,22 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def read(plugin: FusionText, scene: Scene, host: Host) -> Prepared:
+def read(plugin: FusionText, scene: Scene, model: ModelView) -> Prepared:
     """Make the words of a scene's subjects; see `FusionText`."""
-    tower = host.image_tower(plugin.image_encoder, plugin.architecture)
-    networks = trained(
+    tower = model.image_tower(plugin.image_encoder, plugin.architecture)
+    networks = trained_networks(
         plugin.name,
-        host,
+        model,
         plugin.weights,
         lambda tensors, place: FusionTextNetworks.from_tensors(
-            tensors, host.text.model, host.unet, tower.width, host.text.width, place, host.dtype
+            tensors, model.text.model, model.unet, tower.width, model.text.width, place, model.dtype
         ),
         tower.width,
     )
     references = read_references(scene, tower, plugin.name)
-    extended_tokens(host.text, scene.prompt, dict(enumerate(references.subjects)), plugin.placeholder)
+    extended_tokens(model.text, scene.prompt, dict(enumerate(references.subjects)), plugin.placeholder)
     words = networks.words(references.pooled[None], references.known[None])
-    return _FusedTexts(host.text, references.subjects, words, networks, plugin.placeholder)
+    return _FusedTexts(model.text, references.subjects, words, networks, plugin.placeholder)
 
 
 def extended_tokens(

@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...core.errors import UserError
-from ...core.safe import read_tensors
-from ...core.text import TextEncoder
+from weft.plugin import TextEncoder, UserError, read_tensors
 
 NORM = 28.7
 """Length of a projected picture's feature in the released code."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...core.ports import WeightDelta
+from weft.plugin import WeightDelta
 
 
 class WidenedInput(nn.Module):
@@ -17,13 +17,13 @@ class WidenedInput(nn.Module):
     weight delta, so that the UNet itself stays as it is.
 
     Args:
-        host: the UNet's own ``conv_in``.
+        conv_in: the UNet's own ``conv_in``.
     """
 
-    def __init__(self, host: nn.Conv2d) -> None:
+    def __init__(self, conv_in: nn.Conv2d) -> None:
         super().__init__()
-        self._host = (host,)  # in a tuple, so that it is no submodule
-        out, own, *kernel = host.weight.shape
+        self._conv_in = (conv_in,)  # in a tuple, so that it is no submodule
+        out, own, *kernel = conv_in.weight.shape
         self.weight = nn.Parameter(torch.empty(out, 2 * own + 1, *kernel))
         self.bias = nn.Parameter(torch.empty(out))
         self._frozen: tuple[WeightDelta, ...] | None = None
@@ -31,18 +31,18 @@ class WidenedInput(nn.Module):
     @torch.no_grad()
     def reset(self) -> None:
         """Make it the UNet's own convolution, with zeros for the further channels."""
-        (host,) = self._host
-        own = host.weight.shape[1]
+        (conv_in,) = self._conv_in
+        own = conv_in.weight.shape[1]
         self.weight.zero_()
-        self.weight[:, :own] = host.weight
-        self.bias.copy_(_bias(host))
+        self.weight[:, :own] = conv_in.weight
+        self.bias.copy_(_bias(conv_in))
 
     def forward(self, channels: Float[Tensor, "r k h w"]) -> Float[Tensor, "r c h w"]:
         """What the further channels add to the output of the UNet's own ``conv_in``."""
-        (host,) = self._host
-        weight = self.weight[:, host.weight.shape[1] :]
-        bias = self.bias - _bias(host).to(self.bias)
-        return F.conv2d(channels, weight, bias, host.stride, host.padding)
+        (conv_in,) = self._conv_in
+        weight = self.weight[:, conv_in.weight.shape[1] :]
+        bias = self.bias - _bias(conv_in).to(self.bias)
+        return F.conv2d(channels, weight, bias, conv_in.stride, conv_in.padding)
 
     def deltas(self) -> tuple[WeightDelta, ...]:
         """What training changed of the noisy latents' own weights; gradients reach the parameter.
@@ -56,8 +56,10 @@ class WidenedInput(nn.Module):
         return self._frozen
 
     def _delta(self) -> WeightDelta:
-        (host,) = self._host
-        return WeightDelta("conv_in", self.weight[:, : host.weight.shape[1]] - host.weight.to(self.weight))
+        (conv_in,) = self._conv_in
+        return WeightDelta(
+            "conv_in", self.weight[:, : conv_in.weight.shape[1]] - conv_in.weight.to(self.weight)
+        )
 
 
 def _bias(convolution: nn.Conv2d) -> Tensor:

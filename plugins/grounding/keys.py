@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core.errors import UserError, did_you_mean
+from weft.plugin import UserError, did_you_mean
 
 _PREFIX = re.compile(r"^(?:model\.)?(?:diffusion_model\.)?")
 _OURS = re.compile(r"^(?:position_net\.|(?:down_blocks|mid_block|up_blocks)\..*\.fuser\.)")

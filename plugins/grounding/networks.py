@@ -9,10 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...core.errors import UserError
-from ...core.modules import ByPath
-from ...core.ports import BlockModule
-from ...core.safe import fill
+from weft.plugin import BlockModule, ByPath, UserError, fill_module
+
 from ..gated_attention import GatedAttentions, GatedSelfAttention, ff_ratio_of, has_positions
 from .inpainting import WidenedInput
 from .keys import in_diffusers_names
@@ -123,7 +121,7 @@ class GroundingNetworks(ByPath):
                 ff_ratio_of(found, unet),
                 has_positions(found),
             )
-        fill(networks, found, place, unet.dtype)
+        fill_module(networks, found, place, unet.dtype)
         return networks.to(unet.device).eval().requires_grad_(False)
 
     @property

@@ -9,13 +9,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...core.conditioner import Fixed, Prepared
-from ...core.errors import UserError, did_you_mean
-from ...core.host import Host
-from ...core.images import open_image
-from ...core.ports import BlockInsert, Entry, InputChannels
-from ...core.scene import Scene, Subject
-from ...core.weights import trained
+from weft.plugin import (
+    BlockInsert,
+    Entry,
+    Fixed,
+    InputChannels,
+    ModelView,
+    Prepared,
+    Scene,
+    Subject,
+    UserError,
+    did_you_mean,
+    open_image,
+    trained_networks,
+)
+
 from ..edited_source import editable, source_latents
 from . import KEYPOINTS
 from .features import phrase_features, projected, read_projection
@@ -27,32 +35,32 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def read(plugin: Grounding, scene: Scene, host: Host) -> Prepared:
+def read(plugin: Grounding, scene: Scene, model: ModelView) -> Prepared:
     """Make the tokens of a scene's subjects and their nulls; see `Grounding`."""
-    networks = trained(
+    networks = trained_networks(
         plugin.name,
-        host,
+        model,
         plugin.weights,
-        lambda tensors, place: GroundingNetworks.from_tensors(tensors, host.unet, place),
+        lambda tensors, place: GroundingNetworks.from_tensors(tensors, model.unet, place),
     )
-    _check_mode(plugin, networks, host)
+    _check_mode(plugin, networks, model)
     # the null row goes first, as in a batch with classifier-free guidance
     null, present = (
-        _keypoints(networks, scene, host)
+        _keypoints(networks, scene, model)
         if plugin.mode == "keypoints"
-        else _boxes(plugin, networks, scene, host)
+        else _boxes(plugin, networks, scene, model)
     )
     shared: tuple[Entry, ...] = ()
     if networks.inpainting is not None:
-        kept = 1.0 - editable(scene, host)
-        channels = torch.cat([source_latents(scene, host) * kept, kept[None]])
+        kept = 1.0 - editable(scene, model)
+        channels = torch.cat([source_latents(scene, model) * kept, kept[None]])
         shared = (InputChannels(networks.inpainting, channels), *networks.inpainting.deltas())
     modules = networks.block_modules
     return Fixed((BlockInsert(modules, present), *shared), (BlockInsert(modules, null), *shared))
 
 
 def _boxes(
-    plugin: Grounding, networks: GroundingNetworks, scene: Scene, host: Host
+    plugin: Grounding, networks: GroundingNetworks, scene: Scene, model: ModelView
 ) -> Float[Tensor, "2 m c"]:
     subjects = [subject for subject in scene.subjects if subject.box is not None]
     count, places = len(subjects), plugin.max_objects
@@ -74,10 +82,10 @@ def _boxes(
         return values, known
 
     everybody = range(count)
-    wide = torch.promote_types(host.dtype, torch.float32)  # half precision is too coarse for places
-    where = torch.tensor([subject.box for subject in subjects], device=host.device, dtype=wide)
+    wide = torch.promote_types(model.dtype, torch.float32)  # half precision is too coarse for places
+    where = torch.tensor([subject.box for subject in subjects], device=model.device, dtype=wide)
     boxes, _ = filled(where, everybody)
-    phrases = phrase_features(host.text, [subject.phrase for subject in subjects]).to(host.device)
+    phrases = phrase_features(model.text, [subject.phrase for subject in subjects]).to(model.device)
     text, text_known = filled(phrases, everybody)
     tokenizer = networks.tokenizer
     if isinstance(tokenizer, TextTokenizer):
@@ -91,18 +99,18 @@ def _boxes(
                 place = f"subject '{subjects[number].phrase}', field 'images'"
                 raise UserError(place, "an image, in the mode 'image' of grounding", "none")
     width = len(tokenizer.null_image_feature)
-    pictures = _pictures(plugin, [subjects[number] for number in pictured], width, host)
+    pictures = _pictures(plugin, [subjects[number] for number in pictured], width, model)
     image, image_known = filled(pictures, pictured)
     return networks.text_image_tokens(boxes, text, text_known, image, image_known)
 
 
 def _pictures(
-    plugin: Grounding, subjects: Sequence[Subject], width: int, host: Host
+    plugin: Grounding, subjects: Sequence[Subject], width: int, model: ModelView
 ) -> Float[Tensor, "n {width}"]:
     """One feature a subject, of the mean of its pictures' pooled features."""
     if not subjects:
-        return torch.zeros(0, width, device=host.device, dtype=host.dtype)
-    tower = host.image_tower(plugin.image_encoder, plugin.architecture)
+        return torch.zeros(0, width, device=model.device, dtype=model.dtype)
+    tower = model.image_tower(plugin.image_encoder, plugin.architecture)
     pooled = []
     for subject in subjects:
         place = f"subject '{subject.phrase}', field 'images'"
@@ -122,7 +130,7 @@ def _pictures(
     return features
 
 
-def _keypoints(networks: GroundingNetworks, scene: Scene, host: Host) -> Float[Tensor, "2 m c"]:
+def _keypoints(networks: GroundingNetworks, scene: Scene, model: ModelView) -> Float[Tensor, "2 m c"]:
     tokenizer = networks.tokenizer
     assert isinstance(tokenizer, KeypointTokenizer)
     persons, kinds = len(tokenizer.person_embeddings), len(tokenizer.keypoint_embeddings)
@@ -132,9 +140,9 @@ def _keypoints(networks: GroundingNetworks, scene: Scene, host: Host) -> Float[T
         raise UserError(f"grounding, scene '{scene.prompt}'", "a subject with keypoints", "none", hint)
     if len(subjects) > persons:
         raise UserError("grounding", f"at most {persons} subject(s) with keypoints", str(len(subjects)))
-    wide = torch.promote_types(host.dtype, torch.float32)  # half precision is too coarse for places
-    points = torch.zeros(2, persons, kinds, 2, device=host.device, dtype=wide)
-    known = torch.zeros(2, persons, kinds, device=host.device)
+    wide = torch.promote_types(model.dtype, torch.float32)  # half precision is too coarse for places
+    points = torch.zeros(2, persons, kinds, 2, device=model.device, dtype=wide)
+    known = torch.zeros(2, persons, kinds, device=model.device)
     names = KEYPOINTS[:kinds]
     for person, subject in enumerate(subjects):
         for name, point in subject.keypoints.items():
@@ -143,12 +151,12 @@ def _keypoints(networks: GroundingNetworks, scene: Scene, host: Host) -> Float[T
                 raise UserError(
                     place, f"names among {', '.join(names)}", f"'{name}'", did_you_mean(name, names)
                 )
-            points[:, person, names.index(name)] = torch.tensor(point, device=host.device, dtype=wide)
+            points[:, person, names.index(name)] = torch.tensor(point, device=model.device, dtype=wide)
             known[1, person, names.index(name)] = 1.0
     return networks.keypoint_tokens(points.flatten(1, 2), known.flatten(1, 2))
 
 
-def _check_mode(plugin: Grounding, networks: GroundingNetworks, host: Host) -> None:
+def _check_mode(plugin: Grounding, networks: GroundingNetworks, model: ModelView) -> None:
     tokenizer = networks.tokenizer
     modes: tuple[str, ...]
     if isinstance(tokenizer, TextTokenizer):
@@ -156,11 +164,11 @@ def _check_mode(plugin: Grounding, networks: GroundingNetworks, host: Host) -> N
     elif isinstance(tokenizer, TextImageTokenizer):
         modes, width = ("text", "image", "text_image"), len(tokenizer.null_text_feature)
     else:
-        modes, width = ("keypoints",), host.text.width
+        modes, width = ("keypoints",), model.text.width
     if plugin.mode not in modes:
         wanted = " or ".join(f"'{mode}'" for mode in modes)
         raise UserError("grounding, field 'mode'", f"{wanted}, which these weights know", f"'{plugin.mode}'")
-    if width != host.text.width:
+    if width != model.text.width:
         raise UserError(
-            "grounding, weights", f"phrases of {host.text.width} channels, as the text encoder's", str(width)
+            "grounding, weights", f"phrases of {model.text.width} channels, as the text encoder's", str(width)
         )

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ...core.conditioner import Prepared
-from ...core.hookspecs import hookimpl
-from ...core.plugin import Plugin
-from ...core.records import record
+from weft.plugin import Plugin, Prepared, hookimpl, record
+
 from ..trained import Trained
 
 if TYPE_CHECKING:
-    from ...core.host import Host
-    from ...core.scene import Scene
+    from weft.plugin import ModelView, Scene
 
 
 @record
@@ -41,10 +38,10 @@ class MaskLocation(Trained):
         Literal["nearest", "area"], Field(description="how the mask comes to the latents' size")
     ] = "nearest"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         from .read import read
 
-        return read(self, scene, host)
+        return read(self, scene, model)
 
 
 @hookimpl

@@ -11,11 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...core.conditions import resize
-from ...core.maps import Grid
-from ...core.modules import LowRank
-from ...core.ports import WeightDelta
-from ...core.safe import fill
+from weft.plugin import Grid, LowRank, WeightDelta, fill_module, resize
 
 
 class MaskLocationNetworks(nn.Module):
@@ -66,7 +62,7 @@ class MaskLocationNetworks(nn.Module):
         """
         with torch.device("meta"):
             networks = cls(unet.conv_in, LowRank.like(unet, tensors, "unet."))
-        fill(networks, tensors, place, dtype)
+        fill_module(networks, tensors, place, dtype)
         return networks.eval()
 
     def deltas(self) -> tuple[WeightDelta, ...]:

@@ -8,12 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...core.conditioner import Fixed, Prepared
-from ...core.errors import UserError
-from ...core.host import Host
-from ...core.ports import InputChannels
-from ...core.scene import Scene
-from ...core.weights import trained
+from weft.plugin import Fixed, InputChannels, ModelView, Prepared, Scene, UserError, trained_networks
+
 from .networks import MaskLocationNetworks, at_grid, background
 
 if TYPE_CHECKING:
@@ -21,21 +17,21 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def read(plugin: MaskLocation, scene: Scene, host: Host) -> Prepared:
+def read(plugin: MaskLocation, scene: Scene, model: ModelView) -> Prepared:
     """Make the mask channel of a scene; see `MaskLocation`."""
-    regions = _regions(plugin, scene, host)
-    networks = trained(
+    regions = _regions(plugin, scene, model)
+    networks = trained_networks(
         plugin.name,
-        host,
+        model,
         plugin.weights,
-        lambda tensors, place: MaskLocationNetworks.from_tensors(tensors, host.unet, place, host.dtype),
+        lambda tensors, place: MaskLocationNetworks.from_tensors(tensors, model.unet, place, model.dtype),
     )
-    known = torch.ones(1, len(regions), dtype=torch.bool, device=host.device)
+    known = torch.ones(1, len(regions), dtype=torch.bool, device=model.device)
     channel = background(regions[None], known)[0]
     return Fixed((InputChannels(networks.convolution, channel), *networks.deltas()))
 
 
-def _regions(plugin: MaskLocation, scene: Scene, host: Host) -> Float[Tensor, "s h w"]:
+def _regions(plugin: MaskLocation, scene: Scene, model: ModelView) -> Float[Tensor, "s h w"]:
     """Where the subjects that have a place are, at the latents' size.
 
     Raises:
@@ -43,12 +39,12 @@ def _regions(plugin: MaskLocation, scene: Scene, host: Host) -> Float[Tensor, "s
     """
     regions = []
     for subject in scene.subjects:
-        whole = host.region(subject)
+        whole = model.region(subject)
         if whole is None:
             continue
-        region = at_grid(whole[None, None], host.latent_size, plugin.resize)[0, 0]
+        region = at_grid(whole[None, None], model.latent_size, plugin.resize)[0, 0]
         if not bool(region.any()):
-            field, (height, width) = "box" if subject.mask is None else "mask", host.latent_size
+            field, (height, width) = "box" if subject.mask is None else "mask", model.latent_size
             thin = plugin.resize == "nearest" and bool(whole.any())
             raise UserError(
                 f"subject '{subject.phrase}', field '{field}'",

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from ...core.conditioner import Prepared
-from ...core.hookspecs import hookimpl
-from ...core.plugin import Plugin
-from ...core.records import record
+from weft.plugin import Plugin, Prepared, hookimpl, record
+
 from ..trained import TrainedOnPictures
 
 if TYPE_CHECKING:
-    from ...core.host import Host
-    from ...core.scene import Scene
+    from weft.plugin import ModelView, Scene
 
 
 @record
@@ -30,10 +27,10 @@ class PseudoWord(TrainedOnPictures):
 
     name: ClassVar[str] = "pseudo_word"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         from .read import read
 
-        return read(self, scene, host)
+        return read(self, scene, model)
 
 
 @hookimpl

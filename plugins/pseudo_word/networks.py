@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ...core.modules import LowRank
-from ...core.safe import fill
-from ...core.text import TextEncoder
+from weft.plugin import LowRank, TextEncoder, fill_module
+
 from ..subject_words import WordNetwork, WordNetworks, unify, write_words
 
 
@@ -78,7 +77,7 @@ class PseudoWordNetworks(WordNetworks):
                 WordNetwork.like(tensors, "word.", image_width, text_width),
                 LowRank.like(unet, tensors, "unet."),
             )
-        fill(networks, tensors, place, dtype)
+        fill_module(networks, tensors, place, dtype)
         return networks.eval().requires_grad_(False)
 
     def rearranged(

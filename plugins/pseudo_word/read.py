@@ -8,12 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...core.conditioner import Prepared
-from ...core.host import Host
-from ...core.ports import Contribution, TextStates
-from ...core.scene import Scene, Subject
-from ...core.text import PromptTokens, TextEncoder
-from ...core.weights import trained
+from weft.plugin import (
+    Contribution,
+    ModelView,
+    Prepared,
+    PromptTokens,
+    Scene,
+    Subject,
+    TextEncoder,
+    TextStates,
+    trained_networks,
+)
+
 from ..subject_words import noun_positions, places_of, read_references
 from .networks import PseudoWordNetworks
 
@@ -22,21 +28,21 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def read(plugin: PseudoWord, scene: Scene, host: Host) -> Prepared:
+def read(plugin: PseudoWord, scene: Scene, model: ModelView) -> Prepared:
     """Make the words of a scene's subjects; see `PseudoWord`."""
-    tower = host.image_tower(plugin.image_encoder, plugin.architecture)
-    networks = trained(
+    tower = model.image_tower(plugin.image_encoder, plugin.architecture)
+    networks = trained_networks(
         plugin.name,
-        host,
+        model,
         plugin.weights,
         lambda tensors, place: PseudoWordNetworks.from_tensors(
-            tensors, host.unet, tower.width, host.text.width, place, host.dtype
+            tensors, model.unet, tower.width, model.text.width, place, model.dtype
         ),
         tower.width,
     )
     references = read_references(scene, tower, plugin.name)
     words = networks.words(references.pooled[None], references.known[None])
-    return _PseudoWords(host.text, references.subjects, words, networks)
+    return _PseudoWords(model.text, references.subjects, words, networks)
 
 
 class _PseudoWords(Prepared):

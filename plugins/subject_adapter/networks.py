@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...core.ports import BlockModule
-from ...core.safe import fill
+from weft.plugin import BlockModule, fill_module
+
 from ..gated_attention import FREQUENCIES, GatedAttentions, ff_ratio_of, fourier_features, has_positions
 
 POSITION = 4 * 2 * FREQUENCIES
@@ -95,7 +95,7 @@ class SubjectAdapterNetworks(nn.Module):
         with torch.device("meta"):
             ff_ratio = ff_ratio_of(tensors, unet, "adapter.")
             networks = cls(unet, patch_width, hidden, ff_ratio, places, has_positions(tensors))
-        fill(networks, tensors, place, dtype)
+        fill_module(networks, tensors, place, dtype)
         return networks.eval()
 
     @property

@@ -9,14 +9,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...core.conditioner import Fixed, Prepared
-from ...core.errors import UserError
-from ...core.host import Host
-from ...core.images import open_image
-from ...core.ports import BlockInsert
-from ...core.scene import Box, Scene, Subject
-from ...core.vision import ImageTower
-from ...core.weights import trained
+from weft.plugin import (
+    BlockInsert,
+    Box,
+    Fixed,
+    ImageTower,
+    ModelView,
+    Prepared,
+    Scene,
+    Subject,
+    UserError,
+    open_image,
+    trained_networks,
+)
+
 from .networks import SubjectAdapterNetworks
 
 if TYPE_CHECKING:
@@ -24,22 +30,22 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def read(plugin: SubjectAdapter, scene: Scene, host: Host) -> Prepared:
+def read(plugin: SubjectAdapter, scene: Scene, model: ModelView) -> Prepared:
     """Make the tokens of a scene's subjects and their nulls; see `SubjectAdapter`."""
     subjects = [subject for subject in scene.subjects if subject.images]
     if not subjects:
         hint = "Set 'images' in a subject."
         place = f"subject_adapter, scene '{scene.prompt}'"
         raise UserError(place, "a subject with reference images", "none", hint)
-    boxes = [box_of(subject, host) if plugin.use_box else None for subject in subjects]
-    patches = _patches(subjects, host.image_tower(plugin.image_encoder, plugin.architecture))
+    boxes = [box_of(subject, model) if plugin.use_box else None for subject in subjects]
+    patches = _patches(subjects, model.image_tower(plugin.image_encoder, plugin.architecture))
     width = patches.shape[-1]
-    networks = trained(
+    networks = trained_networks(
         plugin.name,
-        host,
+        model,
         plugin.weights,
         lambda tensors, place: SubjectAdapterNetworks.from_tensors(
-            tensors, host.unet, width, place, host.dtype
+            tensors, model.unet, width, place, model.dtype
         ),
         width,
     )
@@ -49,8 +55,8 @@ def read(plugin: SubjectAdapter, scene: Scene, host: Host) -> Prepared:
             f"at most {networks.places} subject(s) with images, the places of the weights of subject_adapter",
             str(len(subjects)),
         )
-    corners = torch.tensor([box or (0.0, 0.0, 1.0, 1.0) for box in boxes], device=host.device)
-    boxed = torch.tensor([box is not None for box in boxes], device=host.device)
+    corners = torch.tensor([box or (0.0, 0.0, 1.0, 1.0) for box in boxes], device=model.device)
+    boxed = torch.tensor([box is not None for box in boxes], device=model.device)
     present, null = (
         networks.tokens(patches[None], corners[None], known[None], boxed[None])[0]
         for known in (torch.ones_like(boxed), torch.zeros_like(boxed))
@@ -59,7 +65,7 @@ def read(plugin: SubjectAdapter, scene: Scene, host: Host) -> Prepared:
     return Fixed((BlockInsert(modules, present),), (BlockInsert(modules, null),))
 
 
-def box_of(subject: Subject, host: Host) -> Box | None:
+def box_of(subject: Subject, model: ModelView) -> Box | None:
     """A subject's box, or the tight one of its mask; None when it has neither.
 
     Raises:
@@ -67,12 +73,12 @@ def box_of(subject: Subject, host: Host) -> Box | None:
     """
     if subject.box is not None or subject.mask is None:
         return subject.box
-    region = host.region(subject)
+    region = model.region(subject)
     assert region is not None
     rows, columns = (region >= 0.5).nonzero(as_tuple=True)
     if not len(rows):
         raise UserError(f"subject '{subject.phrase}', field 'mask'", "bright pixels", "a dark picture")
-    height, width = host.size
+    height, width = model.size
     return (
         int(columns.min()) / width,
         int(rows.min()) / height,

@@ -1,116 +1,16 @@
 """Weft composes conditions over one frozen diffusion UNet.
 
-Importing this package loads no torch: the public names below are imported when they are first used.
+Importing this package loads no torch: the public names, which stand in `__init__.pyi`, are imported when first used.
 """
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+
+from ._lazy import attach
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from .core.conditioner import Conditioner
-    from .core.errors import PluginError, UserError, WeftError
-    from .core.guidance import Guidance
-    from .core.hookspecs import hookimpl
-    from .core.load import load
-    from .core.pipeline import Pipeline
-    from .core.records import record
-    from .core.result import Result
-    from .core.scene import Scene, Subject
-    from .plugins.alpha_sweep import AlphaSweep, alpha_sweep
-    from .plugins.attend_and_excite import AttendAndExcite
-    from .plugins.classifier_free import ClassifierFree
-    from .plugins.composable import Composable
-    from .plugins.delayed import Delayed
-    from .plugins.diffusers_guider import DiffusersGuider
-    from .plugins.fusing import Fusing
-    from .plugins.fusion_text import FusionText
-    from .plugins.grounding import Grounding
-    from .plugins.instruct import Instruct
-    from .plugins.keep_source import KeepSource
-    from .plugins.layout import Layout
-    from .plugins.mask_location import MaskLocation
-    from .plugins.pseudo_word import PseudoWord
-    from .plugins.subject_adapter import SubjectAdapter
-
-__all__ = [
-    "AlphaSweep",
-    "AttendAndExcite",
-    "ClassifierFree",
-    "Composable",
-    "Conditioner",
-    "Delayed",
-    "DiffusersGuider",
-    "Fusing",
-    "FusionText",
-    "Grounding",
-    "Guidance",
-    "Instruct",
-    "KeepSource",
-    "Layout",
-    "MaskLocation",
-    "Pipeline",
-    "PluginError",
-    "PseudoWord",
-    "Result",
-    "Scene",
-    "Subject",
-    "SubjectAdapter",
-    "UserError",
-    "WeftError",
-    "alpha_sweep",
-    "hookimpl",
-    "load",
-    "record",
-]
-
-_HOME = {
-    "AlphaSweep": "weft.plugins.alpha_sweep",
-    "AttendAndExcite": "weft.plugins.attend_and_excite",
-    "ClassifierFree": "weft.plugins.classifier_free",
-    "Composable": "weft.plugins.composable",
-    "Conditioner": "weft.core.conditioner",
-    "Delayed": "weft.plugins.delayed",
-    "DiffusersGuider": "weft.plugins.diffusers_guider",
-    "Fusing": "weft.plugins.fusing",
-    "FusionText": "weft.plugins.fusion_text",
-    "Grounding": "weft.plugins.grounding",
-    "Guidance": "weft.core.guidance",
-    "Instruct": "weft.plugins.instruct",
-    "KeepSource": "weft.plugins.keep_source",
-    "Layout": "weft.plugins.layout",
-    "MaskLocation": "weft.plugins.mask_location",
-    "Pipeline": "weft.core.pipeline",
-    "PluginError": "weft.core.errors",
-    "PseudoWord": "weft.plugins.pseudo_word",
-    "Result": "weft.core.result",
-    "Scene": "weft.core.scene",
-    "Subject": "weft.core.scene",
-    "SubjectAdapter": "weft.plugins.subject_adapter",
-    "UserError": "weft.core.errors",
-    "WeftError": "weft.core.errors",
-    "alpha_sweep": "weft.plugins.alpha_sweep",
-    "hookimpl": "weft.core.hookspecs",
-    "load": "weft.core.load",
-    "record": "weft.core.records",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import the module that defines a public name, the first time the name is used (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'weft' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = attach(__name__, __file__)
 
 
 def _unshadow() -> None:

@@ -222,7 +222,7 @@ def test_every_command_and_setting_is_documented() -> None:
 
     import typer
 
-    from weft.core.runfile import Sampler, Settings
+    from weft.core.runfile.settings import Sampler, Settings
     from weft.core.scene import Subject
 
     docs = Path(__file__).parents[2] / "docs"

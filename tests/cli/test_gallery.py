@@ -15,8 +15,8 @@ import weft
 from weft.cli.app import app
 from weft.cli.gallery import PAGE, POLICY
 from weft.cli.html import VOID
-from weft.core.provenance import OVERLAY, write_item
-from weft.core.recipe import Recipe
+from weft.core.api.generation_settings import Recipe
+from weft.core.provenance.write import OVERLAY, write_item
 
 EVIL = "<script>alert(1)</script>\" onload='x' \x00&amp; javascript:"
 
@@ -136,7 +136,7 @@ def test_what_a_stranger_wrote_stays_text(folder) -> None:
 )
 def test_settings_that_make_no_sense_break_nothing(folder, changes) -> None:
     keep(folder, 1)
-    from weft.core.canonical import run_file_text
+    from weft.core.provenance.run_file_writer import run_file_text
 
     Image.open(folder / "0000-seed0.png").save(folder / "0000-seed0.png")  # without texts
     sidecar = json.loads((folder / "0000-seed0.json").read_text())

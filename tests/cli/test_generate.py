@@ -13,9 +13,9 @@ from typer.testing import CliRunner, Result
 from weft.cli.app import app
 from weft.cli.plot import plot
 from weft.cli.report import interval_text
-from weft.core.metric import Metric
+from weft.core.api.metric import Metric
+from weft.core.api.registry import registry
 from weft.core.pipeline import Pipeline
-from weft.core.registry import registry
 from weft.core.scene import Scene
 
 RUN = """\

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from weft.core.conditioner import Conditioner, Fixed, Prepared
+from weft.core.api.conditioner import Conditioner, Fixed, Prepared
 from weft.core.errors import UserError
-from weft.core.records import record
+from weft.core.scene import record
 
 if TYPE_CHECKING:
-    from weft.core.host import Host
-    from weft.core.ports import Contribution
+    from weft.core.api.model_view import ModelView
+    from weft.core.api.ports import Contribution
+    from weft.core.api.text_encoder import PromptTokens
     from weft.core.scene import Scene
-    from weft.core.text import PromptTokens
 
 
 @record
@@ -26,24 +26,24 @@ class WordSwap(Conditioner):
     name: ClassVar[str] = "word_swap"
     word: str = "car"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
-        return _WordSwap(self.word, scene, host)
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        return _WordSwap(self.word, scene, model)
 
 
 class _WordSwap(Prepared):
-    def __init__(self, word: str, scene: Scene, host: Host) -> None:
+    def __init__(self, word: str, scene: Scene, model: ModelView) -> None:
         ids = [
             i
-            for i, (a, b) in zip(host.text.tokens(word).ids, host.text.tokens(word).offsets, strict=True)
+            for i, (a, b) in zip(model.text.tokens(word).ids, model.text.tokens(word).offsets, strict=True)
             if b > a
         ]
-        self.vector = host.text.model.get_input_embeddings().weight[ids[0]]
+        self.vector = model.text.model.get_input_embeddings().weight[ids[0]]
         self.scene = scene
 
     def present(self, text: PromptTokens) -> Contribution:
         import torch
 
-        from weft.core.ports import TokenEmbeddings
+        from weft.core.api.ports import TokenEmbeddings
 
         entries = []
         for subject in self.scene.subjects:
@@ -68,12 +68,12 @@ class OtherPrompt(Conditioner):
     name: ClassVar[str] = "other_prompt"
     prompt: str = "two boats at night"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         import torch
 
-        from weft.core.ports import TextStates
+        from weft.core.api.ports import TextStates
 
-        states = host.text.encode(host.text.tokens(self.prompt))
+        states = model.text.encode(model.text.tokens(self.prompt))
         return Fixed((TextStates(torch.arange(len(states)), states),))
 
 
@@ -83,10 +83,10 @@ class EchoTokens(Conditioner):
 
     name: ClassVar[str] = "echo_tokens"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
-        from weft.core.ports import ContextTokens
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        from weft.core.api.ports import ContextTokens
 
-        return Fixed((ContextTokens(host.text.encode(host.text.tokens(scene.prompt))),))
+        return Fixed((ContextTokens(model.text.encode(model.text.tokens(scene.prompt))),))
 
 
 @record
@@ -95,14 +95,14 @@ class BoxedWords(Conditioner):
 
     name: ClassVar[str] = "boxed_words"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         import torch
 
-        from weft.core.ports import TextRegion
+        from weft.core.api.ports import TextRegion
 
         entries = []
         for subject in scene.subjects:
-            mask, positions = host.region(subject), host.text.tokens(scene.prompt).positions(subject)
+            mask, positions = model.region(subject), model.text.tokens(scene.prompt).positions(subject)
             if mask is not None and positions is not None:
                 entries.append(TextRegion(torch.tensor(positions), mask))
         return Fixed(tuple(entries))
@@ -114,15 +114,16 @@ class Fuser(Conditioner):
 
     name: ClassVar[str] = "fuser"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         import torch
 
-        from weft.core.ports import BlockInsert
+        from weft.core.api.ports import BlockInsert
 
-        modules = fusers(host.unet, host.text.width)
-        tokens = torch.randn(5, host.text.width, generator=torch.Generator().manual_seed(0))
+        modules = fusers(model.unet, model.text.width)
+        tokens = torch.randn(5, model.text.width, generator=torch.Generator().manual_seed(0))
         return Fixed(
-            (BlockInsert(modules, tokens.to(host.device)),), (BlockInsert(modules, torch.zeros_like(tokens)),)
+            (BlockInsert(modules, tokens.to(model.device)),),
+            (BlockInsert(modules, torch.zeros_like(tokens)),),
         )
 
 
@@ -132,8 +133,8 @@ class MapBlur(Conditioner):
 
     name: ClassVar[str] = "map_blur"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
-        from weft.core.ports import MapEdit
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        from weft.core.api.ports import MapEdit
 
         return Fixed((MapEdit(lambda maps, path, grid: maps.mean(dim=2, keepdim=True).expand_as(maps)),))
 
@@ -144,12 +145,12 @@ class Bumps(Conditioner):
 
     name: ClassVar[str] = "bumps"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         import torch
 
-        from weft.core.ports import FeatureResiduals
+        from weft.core.api.ports import FeatureResiduals
 
-        return Fixed((FeatureResiduals(bump_residuals(host.unet), torch.full((1,), 0.1)),))
+        return Fixed((FeatureResiduals(bump_residuals(model.unet), torch.full((1,), 0.1)),))
 
 
 @record
@@ -158,17 +159,17 @@ class SubjectChannel(Conditioner):
 
     name: ClassVar[str] = "subject_channel"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         import torch
 
-        from weft.core.conditions import resize
-        from weft.core.ports import InputChannels
+        from weft.core.api.ports import InputChannels
+        from weft.core.unet.conditions import resize
 
-        masks = [mask for subject in scene.subjects if (mask := host.region(subject)) is not None]
+        masks = [mask for subject in scene.subjects if (mask := model.region(subject)) is not None]
         if not masks:
             raise UserError("subject_channel", "a subject with a box or a mask", "none")
-        channel = resize(torch.stack(masks), host.latent_size).amax(0, keepdim=True)
-        convolution = extra_convolution(host.unet)
+        channel = resize(torch.stack(masks), model.latent_size).amax(0, keepdim=True)
+        convolution = extra_convolution(model.unet)
         return Fixed(
             (InputChannels(convolution, channel),), (InputChannels(convolution, torch.zeros_like(channel)),)
         )
@@ -180,13 +181,13 @@ class RandomLora(Conditioner):
 
     name: ClassVar[str] = "random_lora"
 
-    def prepare(self, scene: Scene, host: Host) -> Prepared:
-        from weft.core.ports import WeightDelta
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        from weft.core.api.ports import WeightDelta
 
         deltas = []
-        for path, (up, down) in lora(host.unet, UNET_LAYERS).items():
+        for path, (up, down) in lora(model.unet, UNET_LAYERS).items():
             deltas.append(WeightDelta(path, up, down))
-        for path, (up, down) in lora(host.text.model, TEXT_LAYERS).items():
+        for path, (up, down) in lora(model.text.model, TEXT_LAYERS).items():
             deltas.append(WeightDelta(path, up, down, target="text_encoder"))
         return Fixed(tuple(deltas))
 
@@ -219,7 +220,7 @@ def fusers(unet, width: int):
     import torch
     from diffusers.models.attention import GatedSelfAttentionDense
 
-    from weft.core.attention import cross_attention_paths
+    from weft.core.unet.attention import cross_attention_paths
 
     modules = {}
     with torch.random.fork_rng():
@@ -251,7 +252,7 @@ class OpenFuser:
 
 def bump_residuals(unet):
     """A residual module whose tensors are all the state's number."""
-    from weft.core.ports import Residuals
+    from weft.core.api.ports import Residuals
 
     def module(latents, timestep, context, state):
         rows, _, height, width = latents.shape

@@ -10,11 +10,10 @@ import pytest
 from pydantic import Field
 
 from weft import ClassifierFree
-from weft.core.advice import about, advice, other_name, untyped
-from weft.core.described import described, descriptions, holder
-from weft.core.records import record
-from weft.core.runfile import Sampler, Settings
-from weft.core.scene import Subject
+from weft.core.runfile.field_docs import described, descriptions, holder
+from weft.core.runfile.hints import about, advice, other_name, untyped
+from weft.core.runfile.settings import Sampler, Settings
+from weft.core.scene import Subject, record
 
 
 @pytest.mark.parametrize(

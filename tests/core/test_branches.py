@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from weft.core.branches import Branch, LinearForm
+from weft.core.api.branches import Branch, LinearForm
 
 FULL = Branch.full(["pseudo_word", "grounding"])
 

@@ -9,7 +9,7 @@ from diffusers import StableDiffusionPipeline
 
 import weft
 from weft.core.load import load
-from weft.core.schedulers import SCHEDULERS
+from weft.core.sampling.schedulers import SCHEDULERS
 from weft.testing import random_model
 
 SEEDS = (1, 2, 3)

@@ -13,8 +13,8 @@ from torch import nn
 
 import weft
 from weft.core import conditions, deltas, energy, pipeline, ports, stepper
-from weft.core.conditioner import Fixed
-from weft.core.guidance import LatentEdit
+from weft.core.api.conditioner import Fixed
+from weft.core.api.guidance import LatentEdit
 from weft.testing import random_pipeline
 
 SCENE = weft.Scene(
@@ -44,13 +44,13 @@ class Projected(weft.Conditioner):
 
     name: ClassVar[str] = "projected"
 
-    def prepare(self, scene, host):
+    def prepare(self, scene, model):
         path = "up_blocks.1.attentions.0.transformer_blocks.0"
-        inner = host.unet.get_submodule(path).attn2.to_q.out_features
+        inner = model.unet.get_submodule(path).attn2.to_q.out_features
         with torch.random.fork_rng():
             torch.manual_seed(3)
-            pair = tuple(Projection(host.text.width, inner, bias=False).requires_grad_(False) for _ in "kv")
-        tokens = torch.ones(2, host.text.width)
+            pair = tuple(Projection(model.text.width, inner, bias=False).requires_grad_(False) for _ in "kv")
+        tokens = torch.ones(2, model.text.width)
         return Fixed((ports.ContextTokens(tokens, {path: pair}),))
 
 
@@ -258,7 +258,7 @@ def test_in_a_function_of_the_maps(monkeypatch) -> None:
     before = state()
     with monkeypatch.context() as patch:
         patch.setattr(
-            port_plugins.MapBlur, "prepare", lambda self, scene, host: Fixed((ports.MapEdit(refuse),))
+            port_plugins.MapBlur, "prepare", lambda self, scene, model: Fixed((ports.MapEdit(refuse),))
         )
         with pytest.raises(Boom):
             generate()
@@ -368,8 +368,8 @@ def test_a_delta_that_does_not_fit_leaves_none_of_the_others() -> None:
     class Half(weft.Conditioner):
         name: ClassVar[str] = "half"
 
-        def prepare(self, scene, host):
-            fits, path = host.unet.conv_in.weight, "no.such.layer"
+        def prepare(self, scene, model):
+            fits, path = model.unet.conv_in.weight, "no.such.layer"
             return Fixed((ports.WeightDelta("conv_in", fits.clone()), ports.WeightDelta(path, fits.clone())))
 
     before = state()

@@ -19,11 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import weft
-from weft.core.attention import cross_attention, cross_attention_paths
-from weft.core.branches import Branch, LinearForm
-from weft.core.conditions import gather
-from weft.core.maps import Look, MapRecorder, Site
-from weft.core.ports import (
+from weft.core.api.attention_maps import Look, MapRecorder, Site
+from weft.core.api.branches import Branch, LinearForm
+from weft.core.api.ports import (
     BlockInsert,
     ContextTokens,
     FeatureResiduals,
@@ -31,10 +29,12 @@ from weft.core.ports import (
     TextRegion,
     WeightDelta,
 )
-from weft.core.predictions import Predictions
-from weft.core.schedulers import SCHEDULERS
-from weft.core.stepper import Stepper, Watch
-from weft.core.unet import UNetWalk
+from weft.core.api.predictions import Predictions
+from weft.core.sampling.scheduler_step import Stepper, Watch
+from weft.core.sampling.schedulers import SCHEDULERS
+from weft.core.unet.attention import cross_attention, cross_attention_paths
+from weft.core.unet.conditions import gather
+from weft.core.unet.forward import UNetWalk
 from weft.testing import random_pipeline, random_unet
 
 # how a network of Stable Diffusion 1.5's shape is made and counted
@@ -232,10 +232,10 @@ def compiled(caplog: Any, backend: str, **options: Any) -> tuple[Any, Any, list[
     options = {"steps": 3, "seeds": (0, 1), **options}
     plain = random_pipeline().generate(SCENE, **options)
     pipe = random_pipeline().compile(backend=backend)
-    with caplog.at_level(logging.WARNING, logger="weft.core.compiled"):
+    with caplog.at_level(logging.WARNING, logger="weft.core.unet.compile"):
         found = pipe.generate(SCENE, **options)
     assert pipe.compiled is not None
-    lines = [record.getMessage() for record in caplog.records if record.name == "weft.core.compiled"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "weft.core.unet.compile"]
     return plain, (found, pipe.compiled.failed), lines
 
 

@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 
 from weft import PluginError, Scene, UserError, WeftError
-from weft.core.batchsize import BatchSize, out_of_memory
-from weft.core.draw import Drawer, rectangle
-from weft.core.items import Item, plan
-from weft.core.listener import Listener
-from weft.core.manifest import Manifest
+from weft.core.api.generation_settings import Recipe
+from weft.core.jobs.batch_runner import Drawer, rectangle
+from weft.core.jobs.batch_size import BatchSize, out_of_memory
+from weft.core.jobs.events import Listener
+from weft.core.jobs.job import Item, plan
+from weft.core.jobs.manifest import Manifest
+from weft.core.jobs.output_folder import Store
 from weft.core.pipeline import Pipeline
-from weft.core.recipe import Recipe
-from weft.core.runfile import Run, read_run_file
-from weft.core.store import Store
+from weft.core.runfile.settings import Run, read_run_file
 from weft.testing import random_pipeline
 
 RUN = """\
@@ -91,7 +91,7 @@ def made(seeds: Sequence[Sequence[int]]) -> list[Item]:
 
 
 def _run(prompt: str, seeds: tuple[int, ...]) -> Run:
-    from weft.core.runfile import Sampler
+    from weft.core.runfile.settings import Sampler
 
     sampler = Sampler(steps=1, width=32, height=32)
     return Run("random", Scene(prompt), (), (), sampler, seeds, {})

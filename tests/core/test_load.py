@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import weft
+from weft.core.api.registry import registry
 from weft.core.load import load
-from weft.core.registry import registry
 from weft.testing import random_model
 
 
@@ -160,7 +160,7 @@ def test_full_size_sd15_from_a_folder_and_from_a_single_file(tmp_path) -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from weft.core.safe import read_config
+    from weft.core.checkpoints.tensors import read_config
 
     base = registry().models()["sd15"].folder
     torch.manual_seed(0)

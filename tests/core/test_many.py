@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from weft import ClassifierFree
-from weft.core.migrate import migrate
-from weft.core.runfile import Run, read_run_file
-from weft.core.tree import Tree
-from weft.core.yamlfile import FileErrors, parse_yaml
+from weft.core.runfile.migrate import migrate
+from weft.core.runfile.settings import Run, read_run_file
+from weft.core.runfile.settings_tree import Tree
+from weft.core.runfile.strict_yaml import FileErrors, parse_yaml
 
 RUN = """\
 version: 1
@@ -215,7 +215,7 @@ def test_an_older_version_is_brought_up_step_by_step() -> None:
 
 
 def test_mistakes_in_moved_settings_are_told_where_they_are_written() -> None:
-    from weft.core.complaints import Complaint
+    from weft.core.runfile.validation import Complaint
 
     tree = Tree(parse_yaml(OLD, "run.yaml"))
     migrate(tree, {1: _rename_images}, version=2)

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import weft
-from weft.core.conditions import whole
-from weft.core.deltas import installed
-from weft.core.modules import ByPath, LowRank, layers
-from weft.core.safe import fill
+from weft.core.api.low_rank import ByPath, LowRank, layers
+from weft.core.checkpoints.tensors import fill_module
+from weft.core.unet.conditions import whole
+from weft.core.unet.weight_deltas import installed
 from weft.testing import random_pipeline, random_unet
 
 PATHS = (
@@ -53,7 +53,7 @@ def test_ranks_and_layers_follow_the_tensors() -> None:
     made = LowRank(unet, PATHS, dict(zip(PATHS, (3, 5, 2), strict=True)))
     tensors = {f"unet.{name}": tensor for name, tensor in made.state_dict().items()}
     read = LowRank.like(unet, tensors, "unet.")
-    fill(read, made.state_dict(), "weights", torch.float32)
+    fill_module(read, made.state_dict(), "weights", torch.float32)
     assert [delta.path for delta in read.deltas()] == list(PATHS)
     for ours, theirs in zip(read.deltas(), made.deltas(), strict=True):
         assert torch.equal(ours.up, theirs.up)
@@ -84,7 +84,7 @@ def test_tensors_that_do_not_fit_are_named(name, shape, message) -> None:
     unet = random_unet()
     tensors = LowRank(unet, PATHS, 4).state_dict() | {name: torch.zeros(shape)}
     with pytest.raises(weft.UserError, match=message):
-        fill(LowRank.like(unet, tensors), tensors, "weights", torch.float32)
+        fill_module(LowRank.like(unet, tensors), tensors, "weights", torch.float32)
 
 
 def test_text_states_of_a_batch_pass_gradients_to_what_is_written() -> None:

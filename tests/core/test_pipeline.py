@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import weft
-from weft.core.branches import LinearForm
-from weft.core.guidance import Energy, LatentEdit, Refinement
+from weft.core.api.branches import LinearForm
+from weft.core.api.guidance import Energy, LatentEdit, Refinement
 from weft.core.pipeline import _resolved
 from weft.testing import random_pipeline
 

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 import weft
-from weft.core.conditions import gather
-from weft.core.maps import MapRecorder
-from weft.core.ports import (
+from weft.core.api.attention_maps import MapRecorder
+from weft.core.api.ports import (
     BlockInsert,
     ContextTokens,
     FeatureResiduals,
@@ -20,7 +19,8 @@ from weft.core.ports import (
     TextRegion,
     WeightDelta,
 )
-from weft.core.unet import UNetWalk
+from weft.core.unet.conditions import gather
+from weft.core.unet.forward import UNetWalk
 from weft.testing import parametrize_with_checks, random_pipeline, random_unet
 
 SCENE = weft.Scene("a toy on grass", subjects=(weft.Subject("toy", box=(0.25, 0.25, 0.75, 1.0)),))

@@ -12,12 +12,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import weft
-from weft.core.canonical import run_file_text
-from weft.core.files import digest, write_file
-from weft.core.provenance import PROVENANCE, RUN_FILE, read_provenance, write_item
-from weft.core.redraw import checked_run, draw_again, psnr
+from weft.core.jobs.reproduce import checked_run, draw_again, psnr
+from weft.core.provenance.run_file_writer import run_file_text
+from weft.core.provenance.write import PROVENANCE, RUN_FILE, read_provenance, write_item
 from weft.core.result import Result
-from weft.core.yamlfile import parse_yaml
+from weft.core.runfile.strict_yaml import parse_yaml
+from weft.core.storage.atomic import digest, write_file
 from weft.testing import random_model
 
 PROMPT = 'a toy: "né" \u2028and a star'

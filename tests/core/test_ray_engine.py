@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from weft import UserError, WeftError
-from weft.core.items import Item, plan
-from weft.core.listener import Listener
-from weft.core.recipe import Recipe
-from weft.core.runfile import read_run_file
+from weft.core.api.generation_settings import Recipe
+from weft.core.jobs.events import Listener
+from weft.core.jobs.job import Item, plan
+from weft.core.runfile.settings import read_run_file
 
 RUN = """\
 version: 1
@@ -103,8 +103,8 @@ def items(tmp_path: Path) -> list[Item]:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # every worker imports torch anew
 def test_a_dead_worker_loses_one_batch(cluster: Any, items: list[Item], tmp_path: Path) -> None:
-    from weft.core.engines.local import LocalEngine
-    from weft.core.engines.ray import RayEngine
+    from weft.core.jobs.engines.local import LocalEngine
+    from weft.core.jobs.engines.ray import RayEngine
 
     notes = tmp_path / "notes"
     notes.mkdir()
@@ -131,7 +131,7 @@ def test_a_dead_worker_loses_one_batch(cluster: Any, items: list[Item], tmp_path
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # every worker imports torch anew
 def test_a_batch_that_kills_every_worker_is_given_up(cluster: Any, items: list[Item], tmp_path: Path) -> None:
-    from weft.core.engines.ray import TRIES, RayEngine
+    from weft.core.jobs.engines.ray import TRIES, RayEngine
 
     notes = tmp_path / "notes"
     notes.mkdir()
@@ -147,12 +147,12 @@ def test_without_ray_the_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
     from weft import UserError
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "weft.core.engines.ray", raising=False)
+    monkeypatch.delitem(sys.modules, "weft.core.jobs.engines.ray", raising=False)
     with pytest.raises(
         UserError, match=r"--engine ray: expected the package 'ray'.*pip install 'weft\[ray\]'"
     ):
         import weft.core.engines.ray  # noqa: F401
-    sys.modules.pop("weft.core.engines.ray", None)
+    sys.modules.pop("weft.core.jobs.engines.ray", None)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_without_an_address_no_cluster_on_record_is_waited_for(
 ) -> None:
     """A killed cluster leaves its address in a file, which Ray would go by."""
     ray = pytest.importorskip("ray")
-    from weft.core.engines.ray import RayEngine
+    from weft.core.jobs.engines.ray import RayEngine
 
     if environment is None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)

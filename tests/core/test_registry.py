@@ -9,12 +9,12 @@ from importlib.metadata import EntryPoint
 import pytest
 
 import weft
-from weft.core.registry import Registry, registry
+from weft.core.api.registry import Registry, registry
 
 GOOD = """
     from typing import ClassVar
     import weft
-    from weft.core.branches import LinearForm
+    from weft.core.api.branches import LinearForm
 
     @weft.record
     class Doubled(weft.Guidance):
@@ -104,7 +104,7 @@ def test_built_ins_use_the_same_door() -> None:
 
 
 def test_every_hook_and_plugin_is_documented() -> None:
-    from weft.core import hookspecs
+    from weft.core.api import hookspecs
 
     for name in ("weft_plugins", "weft_models", "weft_metrics"):
         text = getattr(hookspecs, name).__doc__

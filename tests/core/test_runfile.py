@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from weft import ClassifierFree
-from weft.core.runfile import Run, Sampler, read_run_file
-from weft.core.yamlfile import FileErrors
+from weft.core.runfile.settings import Run, Sampler, read_run_file
+from weft.core.runfile.strict_yaml import FileErrors
 
 GOOD = """\
 version: 1
@@ -75,7 +75,7 @@ def test_a_model_may_be_a_folder_beside_the_file(folder: Path) -> None:
 
 
 def test_the_schedulers_are_those_of_the_engine() -> None:
-    from weft.core.schedulers import SCHEDULERS
+    from weft.core.sampling.schedulers import SCHEDULERS
 
     assert get_args(get_type_hints(Sampler)["scheduler"]) == tuple(SCHEDULERS)
 
@@ -305,7 +305,7 @@ def test_reading_needs_no_torch(folder: Path) -> None:
     import subprocess
 
     (folder / "run.yaml").write_text(GOOD)
-    code = "import sys, weft.core.runfile as r; r.read_run_file('run.yaml'); sys.exit('torch' in sys.modules)"
+    code = "import sys, weft.core.runfile.settings as r; r.read_run_file('run.yaml'); sys.exit('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60
     )

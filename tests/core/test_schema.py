@@ -9,11 +9,11 @@ import jsonschema
 import pytest
 
 from weft import record
-from weft.core.guidance import Guidance
-from weft.core.registry import Registry
-from weft.core.runfile import Sampler, Settings
-from weft.core.schema import run_file_schema
-from weft.core.yamlfile import parse_yaml, read_yaml
+from weft.core.api.guidance import Guidance
+from weft.core.api.registry import Registry
+from weft.core.runfile.json_schema import run_file_schema
+from weft.core.runfile.settings import Sampler, Settings
+from weft.core.runfile.strict_yaml import parse_yaml, read_yaml
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 GOOD = """\

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 import weft
-from weft.core.progress import Progress
+from weft.core.sampling.progress import Progress
 from weft.testing import SecondPrompt, random_pipeline
 
 SCENE = weft.Scene("a toy and a red star on grass", [weft.Subject("toy"), weft.Subject("star")])

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import weft
-from weft.core.attention import cross_attention_paths
-from weft.core.conditions import gather
-from weft.core.maps import MapRecorder
-from weft.core.unet import UNetWalk
+from weft.core.api.attention_maps import MapRecorder
+from weft.core.unet.attention import cross_attention_paths
+from weft.core.unet.conditions import gather
+from weft.core.unet.forward import UNetWalk
 from weft.testing import random_unet
 
 SD1 = {}

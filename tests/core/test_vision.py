@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import weft
-from weft.core.vision import ARCHITECTURE, load_tower
+from weft.core.api.image_encoder import ARCHITECTURE, load_tower
 from weft.testing import random_model, random_tower
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def pictures():
 
 
 def test_features_are_those_of_open_clip(folder) -> None:
-    tower = weft.load(folder, device="cpu").host((32, 32)).image_tower()
+    tower = weft.load(folder, device="cpu").view((32, 32)).image_tower()
     settings = json.loads(config_of(folder).read_text())
     reference = CLIP(**settings["model_cfg"]).eval()
     reference.load_state_dict(load_file(folder / "open_clip" / "open_clip_model.safetensors"))
@@ -88,10 +88,10 @@ def test_half_precision_is_near(folder) -> None:
 
 
 def test_the_configuration_beside_a_checkpoint_is_read(folder) -> None:
-    host = weft.load(folder, device="cpu").host((32, 32))
-    tower = host.image_tower(folder / "open_clip" / "open_clip_model.safetensors")
+    model = weft.load(folder, device="cpu").view((32, 32))
+    tower = model.image_tower(folder / "open_clip" / "open_clip_model.safetensors")
     pixels = tower.pixels(pictures())
-    assert torch.equal(tower(pixels).pooled, host.image_tower()(pixels).pooled)
+    assert torch.equal(tower(pixels).pooled, model.image_tower()(pixels).pooled)
 
 
 def test_stable_diffusions_tower_has_the_quick_gelu() -> None:
@@ -157,7 +157,7 @@ def test_a_configuration_that_says_nothing_is_refused(folder, tmp_path) -> None:
 
 
 def test_files_that_are_not_there_are_named(folder, tmp_path) -> None:
-    bare = weft.load(random_model(tmp_path / "bare"), device="cpu").host((32, 32))
+    bare = weft.load(random_model(tmp_path / "bare"), device="cpu").view((32, 32))
     with pytest.raises(
         weft.UserError, match=r"image tower: expected the folder 'open_clip'.*'image_encoder'"
     ):

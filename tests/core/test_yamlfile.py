@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from weft.core import yamlfile
 from weft.core.errors import UserError
-from weft.core.yamlfile import MAX_BYTES, FileErrors, parse_yaml, read_yaml
+from weft.core.runfile import strict_yaml as yamlfile
+from weft.core.runfile.strict_yaml import MAX_BYTES, FileErrors, parse_yaml, read_yaml
 
 EXAMPLE = """\
 version: 1

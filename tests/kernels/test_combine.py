@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from weft import ClassifierFree
-from weft.core.branches import Branch
-from weft.core.guidance import Step
-from weft.core.updates import updates
+from weft.core.api.branches import Branch
+from weft.core.api.guidance import Step
+from weft.core.sampling.fused_updates import updates
 from weft.kernels.combine import Rescale, Update, combine_and_step, reference
 from weft.kernels.combine.call import Call
 from weft.kernels.errors import KernelError

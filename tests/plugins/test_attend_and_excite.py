@@ -15,10 +15,10 @@ from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
 )
 
 import weft
-from weft.core.branches import Branch
-from weft.core.guidance import Step
+from weft.core.api.attention_maps import AttentionMaps, Site
+from weft.core.api.branches import Branch
+from weft.core.api.guidance import Step
 from weft.core.load import load
-from weft.core.maps import AttentionMaps, Site
 from weft.testing import parametrize_with_checks, random_model, random_pipeline
 
 PROMPT = "a toy and a red star on grass"
@@ -93,7 +93,7 @@ def compare(
     peer.logger.addHandler(losses)
     peer.logger.setLevel(logging.INFO)
     noise = torch.randn(
-        1, 4, *ours.host((side, side)).latent_size, generator=torch.Generator().manual_seed(5)
+        1, 4, *ours.view((side, side)).latent_size, generator=torch.Generator().manual_seed(5)
     )
     try:
         expected = theirs(
@@ -317,12 +317,12 @@ def test_altering_lowers_the_loss_and_then_costs_nothing() -> None:
 
 def test_a_step_means_the_same_at_every_scale_of_the_latents() -> None:
     """Euler's latents are larger than what the UNet reads; the move that it sees is the same."""
-    from weft.core.energy import descend
-    from weft.core.evaluate import Evaluator, PreparedScene
-    from weft.core.unet import UNetWalk
+    from weft.core.sampling.attention_energy import descend
+    from weft.core.sampling.branch_evaluator import Evaluator, PreparedScene
+    from weft.core.unet.forward import UNetWalk
 
     pipe = random_pipeline()
-    evaluator = Evaluator(UNetWalk(pipe.unet), [PreparedScene(SCENE, pipe.host((32, 32)), {})])
+    evaluator = Evaluator(UNetWalk(pipe.unet), [PreparedScene(SCENE, pipe.view((32, 32)), {})])
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     paths = pipe.map_paths((8, 8))
     step, timestep = Step(0, 5, 900.0, Branch()), torch.tensor(900)

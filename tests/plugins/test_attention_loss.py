@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from weft.core.maps import Site
+from weft.core.api.attention_maps import Site
 from weft.plugins.attention_loss import balanced_loss, mask_loss, token_loss
 
 LEFT = torch.tensor([[1.0, 0.0], [1.0, 0.0]])

@@ -10,7 +10,7 @@ import subject_models as models
 import torch
 
 import weft
-from weft.core.registry import registry
+from weft.core.api.registry import registry
 from weft.plugins.grounding.networks import GroundingNetworks
 from weft.plugins.pseudo_word.networks import PseudoWordNetworks
 from weft.testing import random_unet

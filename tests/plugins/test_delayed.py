@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import weft
-from weft.core.branches import Branch, LinearForm
-from weft.core.guidance import Step
+from weft.core.api.branches import Branch, LinearForm
+from weft.core.api.guidance import Step
 from weft.testing import Case, SecondPrompt, parametrize_with_checks, random_pipeline
 
 SCENE = weft.Scene("a toy on grass")

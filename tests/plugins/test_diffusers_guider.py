@@ -7,8 +7,8 @@ import torch
 from diffusers import guiders
 
 import weft
-from weft.core.branches import Branch, LinearForm
-from weft.core.guidance import Batch, Step
+from weft.core.api.branches import Branch, LinearForm
+from weft.core.api.guidance import Batch, Step
 from weft.testing import SecondPrompt, parametrize_with_checks, random_pipeline
 
 SCENE = weft.Scene("a toy on grass")
@@ -40,7 +40,7 @@ def test_contract(plugin, check) -> None:
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_every_step_equals_the_guider_called_directly(name: str, options: dict) -> None:
     pipe, generator = random_pipeline(), torch.Generator().manual_seed(0)
-    batch = Batch([SCENE] * 3, pipe.host((32, 32)), pipe.scheduler, [generator] * 3)
+    batch = Batch([SCENE] * 3, pipe.view((32, 32)), pipe.scheduler, [generator] * 3)
     strategy, direct = weft.DiffusersGuider(name, options).begin(batch), getattr(guiders, name)(**options)
     for index in range(4):
         cond, uncond = torch.randn(2, 3, 4, 8, 8, generator=generator)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import weft
-from weft.core.branches import Branch, LinearForm
-from weft.core.guidance import Step
-from weft.core.predictions import Predictions
+from weft.core.api.branches import Branch, LinearForm
+from weft.core.api.guidance import Step
+from weft.core.api.predictions import Predictions
 from weft.testing import Case, SecondPrompt, parametrize_with_checks, random_pipeline
 
 SCENE = weft.Scene("a toy on grass")

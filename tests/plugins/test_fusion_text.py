@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from word_model import model, picture, prepared
 
 import weft
-from weft.core.branches import Branch
-from weft.core.conditions import gather
-from weft.core.ports import TextStates, WeightDelta
+from weft.core.api.branches import Branch
+from weft.core.api.ports import TextStates, WeightDelta
+from weft.core.unet.conditions import gather
 from weft.plugins.fusion_text.networks import FusionTextNetworks
 from weft.plugins.fusion_text.prompt import extend
 from weft.testing import Case, parametrize_with_checks
@@ -30,9 +30,9 @@ def no_grad():
 
 def networks() -> FusionTextNetworks:
     tensors = load_file(word_model.folder() / "weft" / "fusion_text.safetensors")
-    host = model().host((32, 32))
+    view = model().view((32, 32))
     return FusionTextNetworks.from_tensors(
-        tensors, host.text.model, host.unet, word_model.IMAGE, word_model.TEXT
+        tensors, view.text.model, view.unet, word_model.IMAGE, word_model.TEXT
     )
 
 
@@ -91,7 +91,7 @@ def test_states_are_the_computation_by_hand(placeholder) -> None:
 
 
 def test_forms() -> None:
-    form = weft.FusionText().prepare(SCENE, model().host((32, 32)))
+    form = weft.FusionText().prepare(SCENE, model().view((32, 32)))
     entries = form.present(model().text.tokens(SCENE.prompt))
     assert isinstance(entries[0], TextStates)
     assert entries[0].positions.tolist() == list(range(77))
@@ -139,10 +139,10 @@ def test_gradients_reach_every_part_and_not_the_text_transformer() -> None:
 
 
 def test_scenes_of_one_generation_share_their_deltas() -> None:
-    host = model().host((32, 32))
+    view = model().view((32, 32))
     scenes = [SCENE, weft.Scene("one red star", [weft.Subject("star", images=[picture(5)])])]
     rows = [
-        weft.FusionText().prepare(scene, host).present(host.text.tokens(scene.prompt)) for scene in scenes
+        weft.FusionText().prepare(scene, view).present(view.text.tokens(scene.prompt)) for scene in scenes
     ]
     groups = gather([torch.zeros(77, 32)] * 2, rows).deltas
     assert len(groups) == len(networks().deltas())

@@ -7,10 +7,10 @@ import torch
 from diffusers.models.attention import GatedSelfAttentionDense
 from diffusers.models.embeddings import get_fourier_embeds_from_boundingbox
 
-from weft.core.attention import cross_attention_paths
-from weft.core.conditions import Conditions, Group
-from weft.core.ports import BlockInsert
-from weft.core.unet import UNetWalk
+from weft.core.api.ports import BlockInsert
+from weft.core.unet.attention import cross_attention_paths
+from weft.core.unet.conditions import Conditions, Group
+from weft.core.unet.forward import UNetWalk
 from weft.plugins.gated_attention import (
     GatedAttentions,
     GatedSelfAttention,

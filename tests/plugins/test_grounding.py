@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import weft
-from weft.core.branches import Branch
+from weft.core.api.branches import Branch
+from weft.core.api.ports import BlockInsert
+from weft.core.checkpoints.tensors import read_config
 from weft.core.load import load
-from weft.core.ports import BlockInsert
-from weft.core.safe import read_config
 from weft.core.scene import Scene
 from weft.plugins.grounding import KEYPOINTS
 from weft.plugins.grounding.features import phrase_features
@@ -127,9 +127,9 @@ def test_untrained_networks_change_nothing(tmp_path) -> None:
 
 
 def test_absent_is_null_tokens_and_off_is_no_trace() -> None:
-    host = pipeline().host((32, 32))
-    prepared = weft.Grounding().prepare(SCENE, host)
-    text = host.text.tokens(PROMPT)
+    model = pipeline().view((32, 32))
+    prepared = weft.Grounding().prepare(SCENE, model)
+    text = model.text.tokens(PROMPT)
     (present,), (absent,) = prepared.present(text), prepared.absent(text)
     assert isinstance(present, BlockInsert)
     assert present.modules is absent.modules
@@ -138,7 +138,7 @@ def test_absent_is_null_tokens_and_off_is_no_trace() -> None:
     assert torch.allclose(present.state[2:], absent.state[2:])
     assert (absent.state == absent.state[0]).all()
     assert not torch.allclose(present.state[:2], absent.state[:2])
-    again = weft.Grounding().prepare(Scene("a toy", [weft.Subject("toy", box=LEFT)]), host).present(text)
+    again = weft.Grounding().prepare(Scene("a toy", [weft.Subject("toy", box=LEFT)]), model).present(text)
     assert again[0].modules is present.modules  # so that two scenes share one call
 
 
@@ -298,22 +298,22 @@ def test_names_of_the_full_size_weights(kind: str, tokenizer: str, channels: int
         theirs = UNet2DConditionModel(
             **{**fields, "attention_type": kind, "in_channels": channels}
         ).state_dict()
-        host = UNet2DConditionModel(**fields)
-        made = GroundingNetworks.create(host, 768, tokenizer=tokenizer, inpainting=channels == 9)
+        model = UNet2DConditionModel(**fields)
+        made = GroundingNetworks.create(model, 768, tokenizer=tokenizer, inpainting=channels == 9)
     wanted = {name: tensor.shape for name, tensor in made.state_dict().items()}
     peers = {name: theirs[name].shape for name in theirs if "fuser" in name or "position_net" in name}
     if channels == 9:
         peers |= {name: theirs[name].shape for name in ("conv_in.weight", "conv_in.bias")}
     assert wanted == peers
     assert len([name for name in wanted if name.endswith("alpha_attn")]) == 16
-    assert {n: t.shape for n, t in in_diffusers_names(theirs, host, "test").items()} == wanted
+    assert {n: t.shape for n, t in in_diffusers_names(theirs, model, "test").items()} == wanted
 
     original = {"model." + originally(name): tensor for name, tensor in theirs.items()}
     assert any(name.startswith("model.output_blocks.11.1.transformer_blocks.0.fuser") for name in original)
     assert not any(
         name.startswith(("model.down_blocks", "model.mid_block", "model.up_blocks")) for name in original
     )
-    assert {n: t.shape for n, t in in_diffusers_names(original, host, "test").items()} == wanted
+    assert {n: t.shape for n, t in in_diffusers_names(original, model, "test").items()} == wanted
 
 
 def originally(name: str) -> str:

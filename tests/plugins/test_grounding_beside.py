@@ -15,12 +15,12 @@ from diffusers import StableDiffusionGLIGENPipeline
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 
 import weft
-from weft.core.attention import cross_attention_paths
-from weft.core.branches import Branch
-from weft.core.conditioner import Fixed
-from weft.core.evaluate import PreparedScene
+from weft.core.api.branches import Branch
+from weft.core.api.conditioner import Fixed
+from weft.core.api.ports import ContextTokens, WeightDelta
 from weft.core.load import load
-from weft.core.ports import ContextTokens, WeightDelta
+from weft.core.sampling.branch_evaluator import PreparedScene
+from weft.core.unet.attention import cross_attention_paths
 from weft.plugins.pseudo_word.networks import PseudoWordNetworks
 from weft.testing import random_tower
 
@@ -72,8 +72,8 @@ class UNetLora(weft.Conditioner):
 
     name: ClassVar[str] = "unet_lora"
 
-    def prepare(self, scene, host):
-        layers = ports.lora(host.unet, ports.UNET_LAYERS).items()
+    def prepare(self, scene, model):
+        layers = ports.lora(model.unet, ports.UNET_LAYERS).items()
         deltas = tuple(WeightDelta(path, up, down) for path, (up, down) in layers)
         return Fixed(deltas, deltas)
 
@@ -114,7 +114,7 @@ class ImagePrompt(weft.Conditioner):
 
     name: ClassVar[str] = "image_prompt"
 
-    def prepare(self, scene, host):
+    def prepare(self, scene, model):
         present, null = (ContextTokens(tokens, image_projections()) for tokens in image_prompt())
         return Fixed((present,), (null,))
 
@@ -140,8 +140,8 @@ def test_an_image_prompt_is_the_peer_with_ip_adapter_processors(
 
 
 def test_a_pseudo_word_is_the_peer_with_its_text_states(peer, pipeline, grounded) -> None:
-    host = pipeline.host((SIZE["height"], SIZE["width"]))
-    prepared = PreparedScene(PICTURED, host, {"pseudo_word": weft.PseudoWord()})
+    model = pipeline.view((SIZE["height"], SIZE["width"]))
+    prepared = PreparedScene(PICTURED, model, {"pseudo_word": weft.PseudoWord()})
     states = prepared.row(Branch.full(["pseudo_word"])).context
     null = prepared.row(Branch(prompt="snow")).context
     expected = theirs(

@@ -23,7 +23,7 @@ def test_contract(plugin, check) -> None:
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler_ancestral", "dpmpp_2m", "pndm", "unipc"])
 def test_the_kept_part_is_the_source_and_the_rest_is_not(scheduler: str) -> None:
     pipeline = random_pipeline()
-    source = source_latents(SCENE, pipeline.host((32, 32)))
+    source = source_latents(SCENE, pipeline.view((32, 32)))
     options = {"steps": 3, "guidance": [weft.KeepSource()], "scheduler": scheduler, "seeds": [0, 1]}
     for latents in pipeline.generate(SCENE, **options).latents:
         assert torch.equal(latents[..., :4], source[..., :4])
@@ -31,17 +31,17 @@ def test_the_kept_part_is_the_source_and_the_rest_is_not(scheduler: str) -> None
 
 
 def test_what_may_change() -> None:
-    host = random_pipeline().host((32, 48))
+    model = random_pipeline().view((32, 48))
     mask = Image.new("L", (48, 32))
     mask.paste(255, (0, 0, 6, 16))
     both = weft.Scene("a toy", [weft.Subject("toy", box=RIGHT)], source=SOURCE, edit_mask=mask)
     by_mask = torch.zeros(8, 12)
     by_mask[:4, :2] = 1.0  # the second column is half bright
-    assert torch.equal(editable(both, host), by_mask)
+    assert torch.equal(editable(both, model), by_mask)
     boxed = weft.Scene("a toy", [weft.Subject("toy", box=(0.1, 0.1, 0.14, 0.5))])
     by_box = torch.zeros(8, 12)
     by_box[0:4, 1] = 1.0
-    assert torch.equal(editable(boxed, host), by_box)
+    assert torch.equal(editable(boxed, model), by_box)
 
 
 def test_refusals() -> None:

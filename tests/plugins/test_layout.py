@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 import weft
-from weft.core.branches import Branch
-from weft.core.guidance import Step
-from weft.core.maps import AttentionMaps, Site
+from weft.core.api.attention_maps import AttentionMaps, Site
+from weft.core.api.branches import Branch
+from weft.core.api.guidance import Step
 from weft.testing import parametrize_with_checks, random_pipeline
 
 LEFT = (0.0, 0.0, 0.5, 1.0)

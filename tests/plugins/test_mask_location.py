@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 import weft
-from weft.core.branches import Branch
-from weft.core.conditions import Conditions, Group, gather
-from weft.core.evaluate import PreparedScene
-from weft.core.ports import InputChannels, WeightDelta
-from weft.core.unet import UNetWalk
+from weft.core.api.branches import Branch
+from weft.core.api.ports import InputChannels, WeightDelta
+from weft.core.sampling.branch_evaluator import PreparedScene
+from weft.core.unet.conditions import Conditions, Group, gather
+from weft.core.unet.forward import UNetWalk
 from weft.plugins.mask_location.networks import MaskLocationNetworks, at_grid, background
 from weft.testing import Case, parametrize_with_checks, random_unet
 
@@ -35,8 +35,8 @@ def draw(*conditioners, of: weft.Scene | None = None, **options) -> torch.Tensor
 
 
 def prepared(of: weft.Scene, plugin: weft.MaskLocation | None = None) -> PreparedScene:
-    host = models.pipeline().host((32, 32))
-    return PreparedScene(of, host, {"mask_location": plugin or weft.MaskLocation()})
+    model = models.pipeline().view((32, 32))
+    return PreparedScene(of, model, {"mask_location": plugin or weft.MaskLocation()})
 
 
 def channel_of(of: weft.Scene, plugin: weft.MaskLocation | None = None) -> torch.Tensor:

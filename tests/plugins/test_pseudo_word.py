@@ -17,13 +17,13 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from word_model import model, picture, prepared
 
 import weft
-from weft.core.branches import Branch
-from weft.core.conditions import gather
-from weft.core.evaluate import PreparedScene
-from weft.core.ports import TextStates, WeightDelta
-from weft.core.text import TextEncoder
-from weft.core.unet import UNetWalk
-from weft.core.vision import ARCHITECTURE
+from weft.core.api.branches import Branch
+from weft.core.api.image_encoder import ARCHITECTURE
+from weft.core.api.ports import TextStates, WeightDelta
+from weft.core.api.text_encoder import TextEncoder
+from weft.core.sampling.branch_evaluator import PreparedScene
+from weft.core.unet.conditions import gather
+from weft.core.unet.forward import UNetWalk
 from weft.plugins.pseudo_word.networks import PseudoWordNetworks
 from weft.plugins.subject_words import noun_positions, write_words
 from weft.testing import Case, parametrize_with_checks, random_unet
@@ -134,7 +134,7 @@ def test_subjects_without_pictures_stay_words() -> None:
 
 
 def test_forms() -> None:
-    form = weft.PseudoWord().prepare(SCENE, model().host((32, 32)))
+    form = weft.PseudoWord().prepare(SCENE, model().view((32, 32)))
     entries = form.present(model().text.tokens(SCENE.prompt))
     assert [type(entry) for entry in entries[:1]] == [TextStates]
     assert len(entries[1:]) == len(networks().deltas())
@@ -156,10 +156,10 @@ def test_the_deltas_are_merged_weights() -> None:
 
 
 def test_scenes_of_one_generation_share_their_deltas() -> None:
-    host = model().host((32, 32))
+    view = model().view((32, 32))
     scenes = [SCENE, weft.Scene("one red star", [weft.Subject("star", images=[picture(5)])])]
     rows = [
-        weft.PseudoWord().prepare(scene, host).present(host.text.tokens(scene.prompt)) for scene in scenes
+        weft.PseudoWord().prepare(scene, view).present(view.text.tokens(scene.prompt)) for scene in scenes
     ]
     groups = gather([torch.zeros(77, 32)] * 2, rows).deltas
     assert len(groups) == len(networks().deltas())
@@ -330,21 +330,21 @@ def test_the_full_size_image_tower_from_a_local_file(tmp_path) -> None:
 
     small = model()
     encoder = TextEncoder(small.text.tokenizer, text)
-    host = weft.Pipeline("wide", encoder, random_unet(cross_attention_dim=768), small.vae, small.scheduler)
+    wide = weft.Pipeline("wide", encoder, random_unet(cross_attention_dim=768), small.vae, small.scheduler)
     conditioner = weft.PseudoWord(
         weights=tmp_path / "pseudo_word.safetensors", image_encoder=tmp_path / "ViT-L-14.safetensors"
     )
-    tower = host.host((32, 32)).image_tower(conditioner.image_encoder)
+    tower = wide.view((32, 32)).image_tower(conditioner.image_encoder)
     features = tower(tower.pixels([picture(0)]))
     assert torch.allclose(features.pooled, pooled, atol=1e-5)
     assert features.patches.shape == (1, 256, 1024)
 
-    row = PreparedScene(SCENE, host.host((32, 32)), {"pseudo_word": conditioner}).row(FULL)
+    row = PreparedScene(SCENE, wide.view((32, 32)), {"pseudo_word": conditioner}).row(FULL)
     word = networks.words(pooled[:, None, None], torch.ones(1, 1, 1, dtype=torch.bool))[0, 0]
     tokens = encoder.tokens(SCENE.prompt)
     word = word + text.get_input_embeddings().weight[tokens.ids[2]]
     by_hand = word_model.states_with_new_words(text, tokens.ids, {2: word})
     assert torch.allclose(row.context[2], by_hand[2], atol=1e-4)
     assert torch.equal(row.context[3:], encoder.encode(tokens)[3:])
-    without, given = (host.generate(SCENE, plugins, steps=1).latents for plugins in ((), (conditioner,)))
+    without, given = (wide.generate(SCENE, plugins, steps=1).latents for plugins in ((), (conditioner,)))
     assert not torch.equal(without, given)

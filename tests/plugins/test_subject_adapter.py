@@ -12,11 +12,11 @@ from PIL import Image
 from torch.nn import functional as F
 
 import weft
-from weft.core.branches import Branch
-from weft.core.conditions import Conditions, Group, gather
-from weft.core.evaluate import PreparedScene
-from weft.core.ports import BlockInsert
-from weft.core.unet import UNetWalk
+from weft.core.api.branches import Branch
+from weft.core.api.ports import BlockInsert
+from weft.core.sampling.branch_evaluator import PreparedScene
+from weft.core.unet.conditions import Conditions, Group, gather
+from weft.core.unet.forward import UNetWalk
 from weft.plugins.gated_attention import fourier_features
 from weft.plugins.subject_adapter.networks import SubjectAdapterNetworks
 from weft.testing import Case, parametrize_with_checks, random_unet
@@ -43,8 +43,8 @@ def draw(*conditioners, of: weft.Scene | None = None, **options) -> torch.Tensor
 
 
 def prepared(of: weft.Scene, **fields) -> PreparedScene:
-    host = models.pipeline().host((32, 32))
-    return PreparedScene(of, host, {"subject_adapter": weft.SubjectAdapter(**fields)})
+    model = models.pipeline().view((32, 32))
+    return PreparedScene(of, model, {"subject_adapter": weft.SubjectAdapter(**fields)})
 
 
 def tokens_of(of: weft.Scene, branch: Branch = FULL, **fields) -> torch.Tensor:

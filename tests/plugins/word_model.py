@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import weft
-from weft.core.evaluate import PreparedScene
+from weft.core.sampling.branch_evaluator import PreparedScene
 from weft.plugins.fusion_text.networks import FusionTextNetworks
 from weft.plugins.pseudo_word.networks import PseudoWordNetworks
 from weft.testing import random_model, random_tower
@@ -57,12 +57,12 @@ def picture(seed: int) -> Image.Image:
 
 
 def prepared(scene: weft.Scene, *conditioners: weft.Conditioner) -> PreparedScene:
-    return PreparedScene(scene, model().host((32, 32)), {one.name: one for one in conditioners})
+    return PreparedScene(scene, model().view((32, 32)), {one.name: one for one in conditioners})
 
 
 def word(networks, pictures) -> torch.Tensor:
     """The mean of the words of one subject's pictures, step by step."""
-    tower = model().host((32, 32)).image_tower()
+    tower = model().view((32, 32)).image_tower()
     words = []
     for one in pictures:
         feature = tower(tower.pixels([one])).pooled[0]

@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import weft
-from weft.core.files import digest
-from weft.core.registry import registry
+from weft.core.api.registry import registry
+from weft.core.storage.atomic import digest
 from weft.zoo.training.conditioners.__main__ import main, pipeline, prepare, read, task
 from weft.zoo.training.conditioners.parts import PARTS, Widths
 from weft.zoo.training.conditioners.recipe import ConditionersRecipe
@@ -289,11 +289,11 @@ def test_a_recipe_names_one_kind_of_data(tmp_path: Path) -> None:
     + sorted(Path("zoo/training/recipes").glob("sd15_*.yaml")),
 )
 def test_the_recipes_in_the_repository_make_networks_that_learn(path: Path) -> None:
-    host = pipeline(recipe()).host((64, 64))
+    model = pipeline(recipe()).view((64, 64))
     found = read(path, None)
     assert (found.world is None) != (found.folder is None)
     for name, options in found.conditioners.items():
-        networks = PARTS[name](host, Widths(image=128, patch=128), options).networks
+        networks = PARTS[name](model, Widths(image=128, patch=128), options).networks
         deltas = [key for key in networks.state_dict() if key.endswith("lora_A")]
         assert bool(deltas) == ("paths" in options), name  # a pattern that finds no layer would train nothing
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from weft import Scene, Subject
-from weft.core.registry import registry
+from weft.core.api.registry import registry
 from weft.zoo import metrics
 from weft.zoo.metrics import Asked, asked
 from weft.zoo.world import HELD_OUT_SUBJECTS, compose, portrait, subject

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from ...core.maps import Site
+from ...core.api.attention_maps import Site
 from ...plugins.attention_loss import balanced_loss
 from .clip import text_states
 from .loop import LoopRecipe, Task

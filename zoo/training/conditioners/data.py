@@ -17,11 +17,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ....core.host import Host
-from ....core.images import open_image, to_tensor
+from ....core.api.model_view import ModelView
+from ....core.api.text_encoder import PromptTokens
 from ....core.pipeline import Pipeline
 from ....core.scene import ImageSource, Scene
-from ....core.text import PromptTokens
+from ....core.scene.pixels import open_image, to_tensor
 from ....plugins.fusion_text.prompt import PLACEHOLDER
 from ....plugins.fusion_text.read import extended_tokens
 from ....plugins.grounding.features import phrase_features
@@ -94,7 +94,7 @@ def build(
         how many pictures there are.
     """
     out.mkdir(parents=True, exist_ok=True)
-    references = References(pipe.host(pipe.size), image_encoder)
+    references = References(pipe.view(pipe.size), image_encoder)
     phrases: dict[str, int] = {}
     columns: dict[str, list[np.ndarray[Any, Any]]] = {}
     done = 0
@@ -106,9 +106,9 @@ def build(
             print(f"{done}{f' of {count}' if count else ''} pictures", flush=True)
     for field, parts in columns.items():
         np.save(out / f"{field}.npy", np.concatenate(parts))
-    host = pipe.host(pipe.size)
+    model = pipe.view(pipe.size)
     with torch.no_grad():
-        words = torch.cat([phrase_features(host.text, [text]) for text in phrases])
+        words = torch.cat([phrase_features(model.text, [text]) for text in phrases])
     np.save(out / "words.npy", words.float().cpu().numpy())
     references.write(out)
     return done
@@ -117,25 +117,25 @@ def build(
 def _chunk(
     chunk: list[Record], pipe: Pipeline, references: References, phrases: dict[str, int]
 ) -> dict[str, np.ndarray[Any, Any]]:
-    pixels = torch.stack([to_tensor(record.picture) for record in chunk]).to(pipe.host(pipe.size).device)
+    pixels = torch.stack([to_tensor(record.picture) for record in chunk]).to(pipe.view(pipe.size).device)
     size = (pixels.shape[2], pixels.shape[3])
-    host = pipe.host(size)
+    model = pipe.view(size)
     with torch.no_grad():
         encoded = pipe.vae.encode((pixels * 2 - 1).to(pipe.vae.dtype)).latent_dist.mean
     latents = (encoded * pipe.vae.config["scaling_factor"]).half().cpu().numpy()
     ids, nouns, boxes, masks, words, shown = [], [], [], [], [], []
     extended, placeholders = [], []
     for record in chunk:
-        tokens = [host.text.tokens(scene.prompt) for scene in record.scenes]
+        tokens = [model.text.tokens(scene.prompt) for scene in record.scenes]
         ids.append([read.ids for read in tokens])
         pairs = list(zip(tokens, record.scenes, strict=True))
         nouns.append([_places(noun_positions(read, scene.subjects)) for read, scene in pairs])
-        longer = [_extended(scene, host) for scene in record.scenes]
+        longer = [_extended(scene, model) for scene in record.scenes]
         extended.append([read.ids for read, _ in longer])
         placeholders.append([_places(found) for _, found in longer])
         first = record.scenes[0]
         boxes.append(_padded([list(subject.box or (0, 0, 1, 1)) for subject in first.subjects], 4, 0.0))
-        masks.append(_masks(first, host))
+        masks.append(_masks(first, model))
         words.append(
             _padded([[phrases.setdefault(s.phrase, len(phrases))] for s in first.subjects], 1, -1)[:, 0]
         )
@@ -154,9 +154,9 @@ def _chunk(
     }
 
 
-def _extended(scene: Scene, host: Host) -> tuple[PromptTokens, Mapping[int, Sequence[int]]]:
+def _extended(scene: Scene, model: ModelView) -> tuple[PromptTokens, Mapping[int, Sequence[int]]]:
     shown = {number: subject for number, subject in enumerate(scene.subjects) if subject.images}
-    return extended_tokens(host.text, scene.prompt, shown, PLACEHOLDER)
+    return extended_tokens(model.text, scene.prompt, shown, PLACEHOLDER)
 
 
 def _places(positions: Mapping[int, Sequence[int]]) -> np.ndarray[Any, Any]:
@@ -167,11 +167,11 @@ def _places(positions: Mapping[int, Sequence[int]]) -> np.ndarray[Any, Any]:
     return table
 
 
-def _masks(scene: Scene, host: Host) -> np.ndarray[Any, Any]:
-    height, width = host.latent_size
+def _masks(scene: Scene, model: ModelView) -> np.ndarray[Any, Any]:
+    height, width = model.latent_size
     masks = np.zeros((SUBJECTS, height, width), np.uint8)
     for number, subject in enumerate(scene.subjects):
-        region = host.region(subject)
+        region = model.region(subject)
         if region is not None:
             small = F.interpolate(region[None, None].float(), size=(height, width), mode="area")[0, 0]
             masks[number] = (small * 255).round().byte().cpu().numpy()
@@ -188,8 +188,8 @@ def _padded(rows: list[Any], width: int, blank: float) -> np.ndarray[Any, Any]:
 class References:
     """Features of reference pictures, each picture read once."""
 
-    def __init__(self, host: Host, image_encoder: dict[str, Any]) -> None:
-        self._host, self._arguments = host, image_encoder
+    def __init__(self, model: ModelView, image_encoder: dict[str, Any]) -> None:
+        self._model, self._arguments = model, image_encoder
         self._numbers: dict[Any, int] = {}
         self._pooled: list[np.ndarray[Any, Any]] = []
         self._patches: list[np.ndarray[Any, Any]] = []
@@ -209,7 +209,7 @@ class References:
 
     def _read(self) -> None:
         if self._waiting:
-            tower = self._host.image_tower(**self._arguments)
+            tower = self._model.image_tower(**self._arguments)
             features = tower(tower.pixels(self._waiting))
             self._pooled.append(features.pooled.half().cpu().numpy())
             self._patches.append(features.patches.half().cpu().numpy())

@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ....core.conditions import Group
-from ....core.host import Host
-from ....core.ports import BlockInsert, BlockModule, InputChannels, WeightDelta
-from ....core.safe import fill, read_tensors
+from ....core.api.model_view import ModelView
+from ....core.api.ports import BlockInsert, BlockModule, InputChannels, WeightDelta
+from ....core.checkpoints.tensors import fill_module, read_tensors
+from ....core.unet.conditions import Group
 from ....plugins.attention_loss import token_loss
 from ....plugins.fusion_text.networks import FusionTextNetworks
 from ....plugins.gated_attention import GatedSelfAttention
@@ -60,7 +60,7 @@ class Part(ABC):
     """A conditioner under training.
 
     Args:
-        host: the frozen model.
+        model: the frozen model.
         widths: of the features of reference pictures.
         options: sizes, for the networks' ``create``.
     """
@@ -69,7 +69,7 @@ class Part(ABC):
     needs_references: ClassVar[bool] = False
 
     @abstractmethod
-    def __init__(self, host: Host, widths: Widths, options: dict[str, Any]) -> None: ...
+    def __init__(self, model: ModelView, widths: Widths, options: dict[str, Any]) -> None: ...
 
     def __call__(self, batch: Batch, chosen: Bool[Tensor, " b"], absent: Bool[Tensor, " b"]) -> Piece:
         """The contribution to the ``chosen`` samples, of which some take the ``absent`` form."""
@@ -87,7 +87,7 @@ class Part(ABC):
             UserError: a tensor is missing, left over or of another shape.
         """
         own = {} if whole else self.networks.state_dict()
-        fill(self.networks, own | self.read(path), f"file '{path.name}'", torch.float32)
+        fill_module(self.networks, own | self.read(path), f"file '{path.name}'", torch.float32)
 
     def read(self, path: Path) -> dict[str, Tensor]:
         """The tensors of a file of weights."""
@@ -143,9 +143,9 @@ class PseudoWord(Part):
     networks: PseudoWordNetworks
     needs_references = True
 
-    def __init__(self, host: Host, widths: Widths, options: dict[str, Any]) -> None:
-        self.text = host.text
-        self.networks = PseudoWordNetworks.create(host.unet, widths.image, host.text.width, **options)
+    def __init__(self, model: ModelView, widths: Widths, options: dict[str, Any]) -> None:
+        self.text = model.text
+        self.networks = PseudoWordNetworks.create(model.unet, widths.image, model.text.width, **options)
 
     def piece(self, batch: Batch, rows: Int[Tensor, " r"], present: Bool[Tensor, " r"]) -> Piece:
         rows = rows[present & _spoken_of(batch, rows)]
@@ -167,10 +167,10 @@ class FusionText(Part):
     networks: FusionTextNetworks
     needs_references = True
 
-    def __init__(self, host: Host, widths: Widths, options: dict[str, Any]) -> None:
-        self.text = host.text
+    def __init__(self, model: ModelView, widths: Widths, options: dict[str, Any]) -> None:
+        self.text = model.text
         self.networks = FusionTextNetworks.create(
-            host.text.model, host.unet, widths.image, host.text.width, **options
+            model.text.model, model.unet, widths.image, model.text.width, **options
         )
 
     def read(self, path: Path) -> dict[str, Tensor]:
@@ -210,8 +210,8 @@ class Grounding(Part):
     networks: GroundingNetworks
     PLACES: ClassVar[int] = 30
 
-    def __init__(self, host: Host, widths: Widths, options: dict[str, Any]) -> None:
-        self.networks = GroundingNetworks.create(host.unet, host.text.width, **options)
+    def __init__(self, model: ModelView, widths: Widths, options: dict[str, Any]) -> None:
+        self.networks = GroundingNetworks.create(model.unet, model.text.width, **options)
 
     def piece(self, batch: Batch, rows: Int[Tensor, " r"], present: Bool[Tensor, " r"]) -> Piece:
         known = batch.known[rows] & present[:, None]
@@ -227,10 +227,10 @@ class SubjectAdapter(Part):
     networks: SubjectAdapterNetworks
     needs_references = True
 
-    def __init__(self, host: Host, widths: Widths, options: dict[str, Any]) -> None:
+    def __init__(self, model: ModelView, widths: Widths, options: dict[str, Any]) -> None:
         options = dict(options)
         self.boxes = bool(options.pop("boxes", True))  # False: the ablation without coordinates
-        self.networks = SubjectAdapterNetworks.create(host.unet, widths.patch, **options)
+        self.networks = SubjectAdapterNetworks.create(model.unet, widths.patch, **options)
 
     def piece(self, batch: Batch, rows: Int[Tensor, " r"], present: Bool[Tensor, " r"]) -> Piece:
         given = batch.referenced[rows].any(-1)  # r s
@@ -260,8 +260,8 @@ class MaskLocation(Part):
 
     networks: MaskLocationNetworks
 
-    def __init__(self, host: Host, widths: Widths, options: dict[str, Any]) -> None:
-        self.networks = MaskLocationNetworks.create(host.unet, **options)
+    def __init__(self, model: ModelView, widths: Widths, options: dict[str, Any]) -> None:
+        self.networks = MaskLocationNetworks.create(model.unet, **options)
 
     def piece(self, batch: Batch, rows: Int[Tensor, " r"], present: Bool[Tensor, " r"]) -> Piece:
         masks = (batch.masks[rows] >= 0.5).float()  # r s h w

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from ....core.conditioner import Conditioner
-from ....core.registry import registry
+from ....core.api.conditioner import Conditioner
+from ....core.api.registry import registry
 from ....plugins.classifier_free import ClassifierFree
 from ...world import sample
 from .records import Record, world_record

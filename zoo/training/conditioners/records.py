@@ -14,8 +14,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from ....core.errors import UserError
-from ....core.images import open_image
 from ....core.scene import Scene, Subject
+from ....core.scene.pixels import open_image
 from ...world import Picture, Thing, portrait, sample
 from ...world.captions import phrase
 

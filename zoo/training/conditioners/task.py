@@ -15,10 +15,10 @@ from einops import reduce
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ....core.conditions import Conditions
-from ....core.maps import MapRecorder
+from ....core.api.attention_maps import MapRecorder
 from ....core.pipeline import Pipeline
-from ....core.unet import UNetWalk
+from ....core.unet.conditions import Conditions
+from ....core.unet.forward import UNetWalk
 from ....plugins.attention_loss import balanced_loss, mask_loss
 from ..loop import Task
 from ..unet import timesteps
@@ -34,11 +34,11 @@ class ConditionersTask(Task):
         torch.manual_seed(recipe.loop.seed)
         self.recipe, self.pipe, self.examples = recipe, pipe, examples
         self.walk = UNetWalk(pipe.unet)
-        host = pipe.host(pipe.size)
+        model = pipe.view(pipe.size)
         batch = examples.batch(torch.Generator().manual_seed(0), 1)
         widths = Widths(image=batch.pooled.shape[-1], patch=batch.patches.shape[-1])
         self.parts: dict[str, Part] = {
-            name: PARTS[name](host, widths, options) for name, options in recipe.conditioners.items()
+            name: PARTS[name](model, widths, options) for name, options in recipe.conditioners.items()
         }
         self.model = nn.ModuleDict({name: part.networks for name, part in self.parts.items()})
         for name, path in recipe.start.items():
@@ -55,7 +55,7 @@ class ConditionersTask(Task):
             1 - self.cumulative if self.scheduler.config["prediction_type"] == "v_prediction" else 1 / snr
         )
         self.empty = torch.tensor(pipe.text.tokens("").ids)
-        self.recorded = frozenset() if recipe.attention is None else pipe.map_paths(host.latent_size)
+        self.recorded = frozenset() if recipe.attention is None else pipe.map_paths(model.latent_size)
 
     def losses(self, step: int, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
         recipe, n = self.recipe, self.recipe.loop.batch_size

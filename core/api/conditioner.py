@@ -1,0 +1,67 @@
+"""Conditioners: how one kind of knowledge in a scene enters the UNet."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ..scene.record import record
+from .plugin import Plugin
+
+if TYPE_CHECKING:
+    from ..scene.scene import Scene
+    from .model_view import ModelView
+    from .ports import Contribution
+    from .text_encoder import PromptTokens
+
+
+@record
+class Conditioner(Plugin):
+    """Base of every conditioner.
+
+    Args:
+        strength: 1 is as trained; 0 is the same as leaving the conditioner out, bit for bit.
+    """
+
+    kind: ClassVar[Literal["conditioner", "guidance"]] = "conditioner"
+    neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
+
+    strength: float = Field(default=1.0, description="1 is as trained, 0 is absence", kw_only=True)
+
+    @abstractmethod
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        """Read the scene once a generation. Import torch here, not at the top of the plugin's module.
+
+        Raises:
+            UserError: the scene lacks what the conditioner needs, or the model has no weights for it.
+        """
+
+
+class Prepared(ABC):
+    """What a conditioner hands over for one scene, in two forms; both may depend on the branch's prompt."""
+
+    @abstractmethod
+    def present(self, text: PromptTokens) -> Contribution:
+        """The contribution of a branch in which the conditioner is present."""
+
+    @abstractmethod
+    def absent(self, text: PromptTokens) -> Contribution:
+        """Its own null: null tokens, a zero mask, or an empty tuple."""
+
+
+@dataclass(frozen=True)
+class Fixed(Prepared):
+    """The same two forms whatever the prompt."""
+
+    when_present: Contribution
+    when_absent: Contribution = ()
+
+    def present(self, text: PromptTokens) -> Contribution:
+        return self.when_present
+
+    def absent(self, text: PromptTokens) -> Contribution:
+        return self.when_absent

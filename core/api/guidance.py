@@ -1,0 +1,205 @@
+"""Guidance strategies: how predictions are combined and how latents are moved. They never touch the UNet.
+
+A chain of strategies is applied in order at every step. A strategy may rewrite the linear form (`Guidance.rewrite`),
+change the sum of the predictions (`Guidance.reads` and `Guidance.combine`), descend an energy of the attention maps
+(`Energy`) or edit the latents before or after the scheduler's step (`LatentEdit`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from ..errors import UserError, did_you_mean
+from ..scene.record import record
+from .branches import Branch, LinearForm
+from .plugin import Plugin
+
+if TYPE_CHECKING:
+    import torch
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from ..scene.scene import Scene
+    from .attention_maps import AttentionMaps
+    from .conditioner import Conditioner
+    from .model_view import ModelView
+
+# maps are kept at the finest size with at most this many positions: 16 x 16 of SD1.5's 64 x 64 latents, and a half more
+# for pictures that are not square; where there is none, at the coarsest: 24 x 24 of 96 x 96 latents
+MAP_POSITIONS = 384
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the sampler is.
+
+    Args:
+        index: 0 to total - 1; a multistep scheduler may take one more call than the steps asked for.
+        total: number of scheduler calls.
+        timestep: the scheduler's timestep, on the training grid of 0 to 999.
+        full: the branch with every conditioner of the run present.
+    """
+
+    index: int
+    total: int
+    timestep: float
+    full: Branch
+
+    @property
+    def fraction(self) -> float:
+        """Share of the steps that are done, in [0, 1)."""
+        return self.index / self.total
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is denoised together, for `Guidance.begin`.
+
+    Args:
+        scenes: one a sample.
+        model: the model, and the size of the picture.
+        scheduler: a diffusers scheduler, whose timesteps are set.
+        generators: one a sample; a strategy that needs noise draws it from these, so that a seed means the same image
+            alone and in a batch.
+    """
+
+    scenes: Sequence[Scene]
+    model: ModelView
+    scheduler: Any
+    generators: Sequence[torch.Generator]
+
+    def noise(self, like: Float[Tensor, "s c h w"]) -> Float[Tensor, "s c h w"]:
+        """Standard normal noise, each sample's from its own generator."""
+        import torch
+
+        drawn = [torch.randn(like.shape[1:], generator=generator) for generator in self.generators]
+        return torch.stack(drawn).to(like)
+
+    def noised(
+        self, clean: Float[Tensor, "s c h w"], noise: Float[Tensor, "s c h w"], step: Step
+    ) -> Float[Tensor, "s c h w"]:
+        """Clean latents with the noise of a step, as they are when it begins."""
+        noised: Tensor = self.scheduler.add_noise(clean, noise, self.scheduler.timesteps[step.index][None])
+        return noised
+
+
+@record
+class Guidance(Plugin):
+    """Base of every guidance strategy. A method that is not overridden changes nothing."""
+
+    kind: ClassVar[Literal["conditioner", "guidance"]] = "guidance"
+
+    def begin(self, batch: Batch) -> Guidance:
+        """The strategy to use for one batch, from its first step to its last.
+
+        One that remembers something from step to step, such as a momentum, or that reads the batch's scenes, returns a
+        new object that holds it, so that nothing passes from one generation to the next. The others return themselves.
+        """
+        return self
+
+    def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
+        """Refuse a run that the strategy cannot serve; called once, before anything is drawn.
+
+        Args:
+            scenes: what will be drawn.
+            conditioners: of the run, by their names in branches; one of strength 0 is among them.
+
+        Raises:
+            UserError: a scene or the choice of conditioners does not suit this strategy.
+        """
+
+    def rewrite(self, form: LinearForm, step: Step) -> LinearForm:
+        """The form to use at this step, given the form so far. Its coefficients must still sum to 1."""
+        return form
+
+    def reads(self, form: LinearForm, step: Step) -> Sequence[LinearForm]:
+        """The forms whose values `combine` wants at this step, given the form that `rewrite` is given.
+
+        Later strategies rewrite these forms too, and the UNet evaluates whatever of them the chain's own form lacks.
+        """
+        return ()
+
+    def combines(self, step: Step) -> bool:
+        """Whether `combine` does anything at this step; where no strategy's does, sum and step are one operation."""
+        return type(self).combine is not Guidance.combine
+
+    def combine(
+        self, guided: Float[Tensor, "s c h w"], values: Sequence[Float[Tensor, "s c h w"]], step: Step
+    ) -> Float[Tensor, "s c h w"]:
+        """A function of the summed prediction and of its parts, for what is not linear.
+
+        Args:
+            guided: the sum so far.
+            values: of the forms that `reads` named, in its order.
+            step: where the sampler is.
+        """
+        return guided
+
+
+def require_conditioners(names: Iterable[str], conditioners: Mapping[str, Conditioner], place: str) -> None:
+    """For `Guidance.check`: refuse a name that no conditioner of the run has.
+
+    Raises:
+        UserError: at ``place``, with the names that there are.
+    """
+    for name in names:
+        if name not in conditioners:
+            there = ", ".join(conditioners) or "it has none"
+            hint = did_you_mean(name, conditioners)
+            raise UserError(place, f"a conditioner of the run ({there})", f"'{name}'", hint)
+
+
+@record
+class Energy(Guidance):
+    """A strategy that moves the latents down the gradient of a scalar of the attention maps, before the UNet call.
+
+    The sampler owns the gradient, the early exit after the last layer that is needed, and the refinement loop.
+    """
+
+    @abstractmethod
+    def applies(self, step: Step) -> bool:
+        """Whether the latents are moved at this step at all."""
+
+    @abstractmethod
+    def loss(self, maps: AttentionMaps, step: Step) -> Float[Tensor, " s"]:
+        """One scalar a sample, differentiable with respect to the maps."""
+
+    @abstractmethod
+    def step_size(self, step: Step) -> float:
+        """Factor of the gradient."""
+
+    def map_positions(self) -> int:
+        """The maps to read are those of the finest size that has at most so many positions."""
+        return MAP_POSITIONS
+
+    def refinement(self, step: Step) -> Refinement | None:
+        """Updates to repeat before the ordinary one at this step; None for none."""
+        return None
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Repeat the update for every sample whose loss is above ``target``, at most ``updates`` times.
+
+    As in the released code of Attend-and-Excite, a sample that starts above the target makes at least two updates, and
+    one more after the update that reached the target, before the ordinary one.
+    """
+
+    target: float
+    updates: int
+
+
+@record
+class LatentEdit(Guidance):
+    """A strategy that edits the latents before a step, after it, or both."""
+
+    def before(self, latents: Float[Tensor, "s c h w"], step: Step) -> Float[Tensor, "s c h w"]:
+        """The latents to begin a step with, before energies move them and the UNet reads them."""
+        return latents
+
+    def edit(self, latents: Float[Tensor, "s c h w"], step: Step) -> Float[Tensor, "s c h w"]:
+        """The latents to go on with after the scheduler's step."""
+        return latents

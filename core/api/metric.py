@@ -1,0 +1,26 @@
+"""Metrics: what can be measured of a picture. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..scene.scene import Scene
+
+Measure = Callable[[Image.Image, Scene], float | None]
+"""A picture and the scene it was drawn for, to a number; None when the scene does not ask for what is measured."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named measurement.
+
+    Args:
+        summary: one line, with the range of its values.
+        measure: imports what it needs when it is called, so that listing metrics stays light.
+    """
+
+    summary: str
+    measure: Measure

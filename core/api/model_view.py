@@ -1,0 +1,117 @@
+"""What a conditioner may use of the model while it prepares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor
+
+from ..checkpoints.tensors import read_tensors
+from ..errors import UserError
+from ..scene.pixels import open_mask
+from ..scene.scene import Subject
+from .image_encoder import ARCHITECTURE, CONFIG, ImageTower, load_tower
+from .image_encoder import FOLDER as TOWER
+from .text_encoder import TextEncoder
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """The model, read-only, and the size of the picture.
+
+    Args:
+        text: tokenizer and text transformer.
+        unet: for its configuration and its modules' names; its parameters must not be written.
+        vae: for encoding pictures to latents.
+        size: (height, width) of the picture in pixels.
+        folder: where the model's own plugin weights lie, below ``weft/``; None where the model has no folder.
+    """
+
+    text: TextEncoder
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    size: tuple[int, int]
+    folder: Path | None = None
+
+    @property
+    def factor(self) -> int:
+        """Pixels a latent position, along one side."""
+        return int(2 ** (len(self.vae.config["block_out_channels"]) - 1))
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """(height, width) of the latents."""
+        return self.size[0] // self.factor, self.size[1] // self.factor
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(self.unet.parameters()).device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = next(self.unet.parameters()).dtype
+        return dtype
+
+    def region(self, subject: Subject) -> Float[Tensor, "h w"] | None:
+        """Where a subject should be, at the picture's size: its mask, else its box, else None."""
+        height, width = self.size
+        if subject.mask is not None:
+            return open_mask(subject.mask, self.size, f"subject '{subject.phrase}', field 'mask'").to(
+                self.device
+            )
+        if subject.box is None:
+            return None
+        left, top, right, bottom = subject.box
+        rows = (torch.arange(height, device=self.device) + 0.5) / height
+        columns = (torch.arange(width, device=self.device) + 0.5) / width
+        inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))[
+            None, :
+        ]
+        return inside.float()
+
+    def image_tower(self, weights: Path | None = None, architecture: str | None = None) -> ImageTower:
+        """The tower that reads reference pictures: the model's own, or that of a local open_clip checkpoint.
+
+        Args:
+            weights: a ``.safetensors`` file of open_clip; the model folder's own by default.
+            architecture: its name in open_clip; by default what an ``open_clip_config.json`` beside ``weights`` says,
+                else ``"ViT-L-14-quickgelu"``, OpenAI's, which Stable Diffusion 1.x was trained with.
+
+        Raises:
+            UserError: the model has no image tower and none is given, or the file does not hold one.
+        """
+        if weights is not None:
+            beside = weights.parent / CONFIG
+            config = architecture or (beside if beside.is_file() else ARCHITECTURE)
+            return load_tower(weights, config, self.device, self.dtype)
+        own = None if self.folder is None else self.folder / TOWER
+        if own is None or not own.is_dir():
+            hint = "Name an open_clip checkpoint in the conditioner's field 'image_encoder'."
+            raise UserError("image tower", f"the folder '{TOWER}' in the model's folder", "none", hint)
+        files = own / "open_clip_model.safetensors", own / CONFIG
+        return load_tower(*files, self.device, self.dtype)
+
+    def weights_file(self, plugin: str) -> Path:
+        """The file of weights that the model ships for a plugin.
+
+        Raises:
+            UserError: the model has none.
+        """
+        path = None if self.folder is None else self.folder / "weft" / f"{plugin}.safetensors"
+        if path is None or not path.is_file():
+            hint = f"Name a file in the field 'weights' of '{plugin}'."
+            raise UserError(f"plugin '{plugin}'", "weights in the model's folder 'weft/'", "none", hint)
+        return path
+
+    def weights(self, plugin: str) -> dict[str, Tensor]:
+        """The tensors that the model ships for a plugin.
+
+        Raises:
+            UserError: the model has none.
+        """
+        return read_tensors(self.weights_file(plugin))

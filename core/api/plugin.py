@@ -1,0 +1,51 @@
+"""What every plugin is: a frozen record of parameters with behaviour. Free of torch.
+
+One class serves as the section of a run file, the object that a Python user makes and the code that runs, so a
+parameter is written down once, with its range and its description.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ..scene.record import record
+
+
+@record
+class Plugin(ABC):
+    """Base of conditioners and guidance strategies. Subclasses are decorated with `record` and set `name`."""
+
+    name: ClassVar[str]
+    """How run files and `conditioners=[...]` call it: lower case with underscores."""
+
+    kind: ClassVar[Literal["conditioner", "guidance"]]
+
+    neutral: ClassVar[Mapping[str, Any]]
+    """Parameters at which the plugin changes no bit of the result."""
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the docstring."""
+        return (inspect.getdoc(cls) or "").split("\n", 1)[0]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model that can be loaded by name.
+
+    Args:
+        summary: one line for `weft models`.
+        folder: a diffusers layout.
+        weights: False where the folder holds configurations only, for a single file or for random weights.
+        sha256: digests by relative path; empty when nothing is pinned.
+    """
+
+    summary: str
+    folder: Path
+    weights: bool = True
+    sha256: tuple[tuple[str, str], ...] = ()

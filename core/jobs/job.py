@@ -1,0 +1,119 @@
+"""Many pictures as items: each is one run with one seed, known by what it depends on. Free of torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..api.registry import registry
+from ..checkpoints.files import model_digests
+from ..errors import UserError
+from ..provenance.run_file_writer import plugin_settings, subject_settings
+from ..runfile.settings import Run
+from ..scene.scene import ImageSource
+from ..storage.atomic import digest
+
+ID_LENGTH = 32
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture to draw.
+
+    Args:
+        number: its place in the plan, from 0.
+        run: scene, plugins and sampler.
+        seed: of its noise.
+        id: a digest of everything that the picture depends on; two items of one id are one picture.
+        group: equal for items that can be drawn in one batch: all but scene and seed is the same.
+    """
+
+    number: int
+    run: Run
+    seed: int
+    id: str
+    group: str
+
+    @property
+    def stem(self) -> str:
+        """The name of its files, without a suffix. The id keeps items of a changed run file apart."""
+        return f"{self.number:04d}-seed{self.seed}-{self.id[:8]}"
+
+
+def plan(runs: Iterable[Run]) -> list[Item]:
+    """Every item of a run file, in order; one that would be drawn twice is there once.
+
+    An item's id is a SHA-256, cut to 32 digits, of its settings with every default written out, its seed, and the
+    contents of its pictures and of its model. Paths and the batch size take no part.
+
+    Raises:
+        UserError: a picture or a model cannot be read.
+    """
+    items: dict[str, Item] = {}
+    models: dict[str, Any] = {}
+    for run in runs:
+        if run.model not in models:
+            models[run.model] = _model(run.model)
+        shared = _shared(run) | {"model": models[run.model]}
+        group = hashlib.sha256(_canonical(shared)).hexdigest()[:ID_LENGTH]
+        shared["sampler"] = {**shared["sampler"], "batch_size": None}
+        base = hashlib.sha256(_canonical(shared | _scene(run)))
+        for seed in run.seeds:
+            whole = base.copy()
+            whole.update(b"%d" % seed)
+            name = whole.hexdigest()[:ID_LENGTH]
+            items.setdefault(name, Item(len(items), run, seed, name, group))
+    return list(items.values())
+
+
+def _shared(run: Run) -> dict[str, Any]:
+    return {
+        "conditioners": [plugin_settings(one, _content) for one in run.conditioners],
+        "guidance": [plugin_settings(one, _content) for one in run.guidance],
+        "sampler": run.sampler.options(),
+        "reproducibility": run.reproducibility,
+    }
+
+
+def _scene(run: Run) -> dict[str, Any]:
+    scene = run.scene
+    return {
+        "prompt": scene.prompt,
+        "subjects": [subject_settings(subject, _content) for subject in scene.subjects],
+        "maps": {name: _content(source) for name, source in scene.maps.items()},
+        "source": scene.source and _content(scene.source),
+        "edit_mask": scene.edit_mask and _content(scene.edit_mask),
+    }
+
+
+def _content(source: ImageSource) -> str:
+    """What stands for a picture, or for a plugin's file or folder: a digest of what is in it."""
+    if isinstance(source, Image.Image):
+        return hashlib.sha256(f"{source.mode}{source.size}".encode() + source.tobytes()).hexdigest()
+    try:
+        if not source.is_dir():
+            return digest(source)
+        inside = sorted(path for path in source.rglob("*") if path.is_file())
+        listed = [f"{path.relative_to(source).as_posix()} {digest(path)}" for path in inside]
+        return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+    except OSError as error:
+        raise UserError(f"file '{source}'", "a file that can be read", error.strerror or str(error)) from None
+
+
+def _model(name: str) -> Any:
+    cards = registry().models()
+    if name in cards and cards[name].sha256:
+        return cards[name].sha256
+    path = cards[name].folder if name in cards else Path(name)
+    # a hub id is known by its name alone until it is fetched
+    return model_digests(path) if path.exists() else name
+
+
+def _canonical(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()

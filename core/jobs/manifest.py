@@ -1,0 +1,90 @@
+"""The manifest of a folder of pictures: a line of JSON each, by which an interrupted run goes on. Free of torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..storage.atomic import digest, write_file
+
+NAME = "manifest.jsonl"
+_NEEDED = ("id", "file", "sha256")
+
+
+class Manifest:
+    """What is in a folder. A later line of an id replaces an earlier one.
+
+    Args:
+        folder: must exist. A line that a kill has cut off is dropped.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / NAME
+        self._lines: dict[str, Mapping[str, Any]] = {}
+        try:
+            text = self.path.read_bytes().decode("utf-8", errors="replace")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _refused(self.path, error) from None
+        whole = [line for line in map(_parsed, text.splitlines()) if line is not None]
+        for line in whole:
+            self._lines[line["id"]] = line
+        if text and (len(whole) != text.count("\n") or not text.endswith("\n")):
+            write_file(b"".join(map(_encoded, whole)), self.path)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def lines(self) -> list[Mapping[str, Any]]:
+        """Every item's line, in the order in which they were first written."""
+        return list(self._lines.values())
+
+    def line(self, id: str) -> Mapping[str, Any] | None:
+        """The line of an item, or None."""
+        return self._lines.get(id)
+
+    def finished(self, id: str) -> bool:
+        """Whether the item's picture is there and is the one that was written."""
+        line = self._lines.get(id)
+        if line is None:
+            return False
+        path = self.folder / line["file"]
+        return path.parent == self.folder and path.is_file() and bool(digest(path) == line["sha256"])
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Append a line with ``id``, ``file`` (its name in the folder), ``sha256`` and more; flush it to the disk.
+
+        Raises:
+            UserError: the disk does not take it.
+        """
+        try:
+            with open(self.path, "ab") as file:
+                file.write(_encoded(line))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _refused(self.path, error) from None
+        self._lines[line["id"]] = line
+
+
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        made = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(made, dict) and all(isinstance(made.get(name), str) for name in _NEEDED)
+    return made if known else None
+
+
+def _refused(path: Path, error: OSError) -> UserError:
+    return UserError(f"file '{path}'", "a disk that takes it", error.strerror or str(error))

@@ -1,0 +1,114 @@
+"""A folder of finished pictures: each is written with its line of the manifest, and none is drawn twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from ..api.generation_settings import Recipe
+from ..api.registry import registry
+from ..errors import PluginError, UserError, WeftError
+from ..provenance.write import write_item
+from ..storage.atomic import digest, flush_names, make_folder
+from .job import Item
+from .manifest import Manifest
+
+
+class Store:
+    """Pictures by the ids of their items.
+
+    Args:
+        folder: made when it is not there.
+
+    Raises:
+        UserError: it cannot be made, or not be written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = make_folder(folder, "--output")
+        self.manifest = Manifest(self.folder)
+
+    def missing(self, items: Sequence[Item]) -> list[Item]:
+        """The items whose pictures are not there, or are not what the manifest says."""
+        return [item for item in items if not self.manifest.finished(item.id)]
+
+    def keep(self, item: Item, image: Image.Image, recipe: Recipe) -> WeftError | None:
+        """Write a picture, how it was made and its line: a kill before the last costs this one picture.
+
+        A power cut may cost the names that `flush` has not seen; the next run draws those again.
+
+        Returns:
+            what went wrong with its metrics; the picture is kept all the same.
+
+        Raises:
+            UserError: the disk does not take it.
+        """
+        values, wrong = _measured(item, image, {})
+        content = {
+            "id": item.id,
+            "scene": item.run.number,
+            "prompt": item.run.scene.prompt,
+            "seed": item.seed,
+            "sweep": dict(item.run.sweep),
+            "metrics": values,
+        }
+        path = write_item(
+            self.folder, item.stem, image, item.run.scene, item.seed, recipe, content, flush=False
+        )
+        self.manifest.add({**content, "file": path.name, "sha256": digest(path)})
+        return wrong
+
+    def flush(self) -> None:
+        """Make the pictures' names last through a power cut: once a run, for it takes longer than a picture's bytes.
+
+        Raises:
+            UserError: the disk does not take it.
+        """
+        try:
+            flush_names(self.folder)
+        except OSError as error:
+            raise UserError(
+                f"folder '{self.folder}'", "a disk that takes it", error.strerror or str(error)
+            ) from None
+
+    def path(self, item: Item) -> Path | None:
+        """The picture of an item, or None."""
+        line = self.manifest.line(item.id)
+        return None if line is None else self.folder / line["file"]
+
+    def values(self, item: Item) -> Mapping[str, float | None]:
+        """What has been measured of an item."""
+        line = self.manifest.line(item.id) or {}
+        measured: Mapping[str, float | None] = line.get("metrics", {})
+        return measured
+
+    def measure(self, item: Item) -> WeftError | None:
+        """Measure what the item's run asks for and the manifest does not hold yet; gives what went wrong."""
+        line, path = self.manifest.line(item.id), self.path(item)
+        known = self.values(item)
+        if line is None or path is None or all(name in known for name in item.run.metrics):
+            return None
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+        values, wrong = _measured(item, image, known)
+        self.manifest.add({**line, "metrics": values})
+        return wrong
+
+
+def _measured(
+    item: Item, image: Image.Image, known: Mapping[str, float | None]
+) -> tuple[dict[str, float | None], WeftError | None]:
+    values, wrong = dict(known), None
+    found = registry().metrics() if item.run.metrics else {}
+    for name in item.run.metrics:
+        if name not in values:
+            try:
+                values[name] = found[name].measure(image, item.run.scene)
+            except WeftError as error:
+                wrong = error
+            except Exception as error:  # a stranger's code
+                problem = f"{type(error).__name__}: {error}"
+                wrong = PluginError(name, f"measuring the picture of seed {item.seed}", problem)
+    return values, wrong

@@ -1,0 +1,172 @@
+"""Drawing a picture again from what it carries: first the digests are compared, then the pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..api.registry import registry
+from ..checkpoints.files import model_digests
+from ..errors import UserError
+from ..provenance.write import Kept, libraries, pixel_digest
+from ..runfile.settings import Run, runs_of
+from ..runfile.strict_yaml import parse_yaml
+from ..scene.image_io import open_image
+from ..storage.atomic import digest
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """A picture that was drawn again.
+
+    Args:
+        image: the new one.
+        equal: its pixels are those that were recorded when the picture was made.
+        psnr: decibels between it and the picture's file, 8 bits a channel; infinite where no pixel differs, None where
+            their sizes differ.
+        untouched: the file's pixels are still those that were recorded.
+        differences: what is not as it was and may explain another picture: versions, device, threads.
+    """
+
+    image: Image.Image
+    equal: bool
+    psnr: float | None
+    untouched: bool
+    differences: tuple[str, ...]
+
+
+def checked_run(kept: Kept, folder: Path) -> Run:
+    """The run of a picture, after the digests of its references and of its model were compared. Free of torch.
+
+    Args:
+        folder: of the picture.
+
+    Raises:
+        UserError: a file is missing or is not the one that was used, or the run file does not hold everything.
+    """
+    place = f"file '{kept.source}'"
+    if kept.provenance.unwritten:
+        hint = "It was drawn from Python, with a plugin that only Python can make."
+        raise UserError(place, "a picture that a run file describes", kept.provenance.unwritten, hint)
+    for named, wanted in kept.provenance.references.items():
+        _compare(folder / named, f"reference '{named}'", wanted)
+    runs = runs_of(parse_yaml(kept.run_file, f"run file in {kept.source}"), folder)
+    if len(runs) != 1 or len(runs[0].seeds) != 1:
+        raise UserError(place, "the run file of one picture", f"one of {sum(len(r.seeds) for r in runs)}")
+    _compare_model(runs[0].model, kept)
+    return runs[0]
+
+
+def draw_again(kept: Kept, picture: Path) -> Redrawn:
+    """Check and draw.
+
+    Args:
+        picture: the file that was given; its pixels are compared.
+
+    Raises:
+        UserError: as `checked_run`, or the picture cannot be read.
+    """
+    run = checked_run(kept, picture.parent)
+    before = open_image(picture, f"file '{picture}'")
+    import torch
+
+    from ..load import load
+
+    known = kept.provenance
+    differences = [
+        f"{name} {libraries().get(name, 'none')}, was {was}"
+        for name, was in known.libraries.items()
+        if libraries().get(name) != was
+    ]
+    device = known.device
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        device = "cpu"
+    elif device.startswith("cuda:") and int(device[5:]) >= torch.cuda.device_count():
+        device = "cuda"
+    dtype = getattr(torch, known.dtype, None)
+    if not isinstance(dtype, torch.dtype):
+        raise UserError(f"file '{kept.source}', field 'dtype'", "a type of torch", f"'{known.dtype}'")
+    pipe = load(run.model, device=device, dtype=dtype)
+    with _threads(known.threads):
+        options = run.sampler.options()
+        result = pipe.generate(
+            run.scene,
+            run.conditioners,
+            run.guidance,
+            **options,
+            seeds=run.seeds,
+            reproducibility=run.reproducibility,
+            attention=False,
+        )
+    now = result.recipe
+    for name, was, is_now in (
+        ("device", known.device, now.device),
+        ("hardware", known.hardware, now.hardware),
+    ):
+        if was != is_now:
+            differences.append(f"{name} {is_now}, was {was}")
+    image = result.images[0]
+    return Redrawn(
+        image=image,
+        equal=pixel_digest(image) == known.pixels,
+        psnr=psnr(image, before),
+        untouched=pixel_digest(before) == known.pixels,
+        differences=tuple(differences),
+    )
+
+
+def psnr(first: Image.Image, second: Image.Image) -> float | None:
+    """Peak signal-to-noise ratio of two RGB pictures in decibels: 10 log10(255^2 / mean squared difference)."""
+    if first.size != second.size:
+        return None
+    a, b = (np.asarray(image.convert("RGB"), dtype=np.float64) for image in (first, second))
+    error = float(((a - b) ** 2).mean())
+    return math.inf if error == 0.0 else 10.0 * math.log10(255.0**2 / error)
+
+
+def _compare(path: Path, place: str, wanted: str) -> None:
+    try:
+        found = digest(path.resolve())
+    except OSError:
+        raise UserError(place, "the file that the picture was drawn with", "no such file") from None
+    if found != wanted:
+        raise UserError(place, f"SHA-256 {wanted[:12]}..., as when the picture was drawn", f"{found[:12]}...")
+
+
+def _compare_model(model: str, kept: Kept) -> None:
+    wanted = kept.provenance.model
+    if not wanted:
+        hint = "The model's files were gone when the picture was written."
+        raise UserError(f"file '{kept.source}'", "digests of its model", "none", hint)
+    cards = registry().models()
+    path = cards[model].folder if model in cards else Path(model)
+    if not path.exists():
+        from ..load import fetched
+
+        path = fetched(model)
+    found = model_digests(path)
+    for name in sorted(wanted.keys() | found.keys()):
+        if name.startswith("weft/") and name not in wanted:
+            continue  # weights of a plugin that came later
+        if found.get(name) != wanted.get(name):
+            how = "no such file" if name not in found else "another one"
+            raise UserError(f"model '{model}', file '{name}'", "the file that drew the picture", how)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads an operation: sums over another number of threads round differently."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(count, 1024)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,56 @@
+"""The line that AUTOMATIC1111's web interface writes into its pictures, which many viewers show. Free of torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ..api.generation_settings import Recipe
+from ..api.guidance import Guidance
+
+_SAMPLERS = {
+    "ddim": "DDIM",
+    "euler": "Euler",
+    "euler_ancestral": "Euler a",
+    "dpmpp_2m": "DPM++ 2M",
+    "pndm": "PLMS",
+    "unipc": "UniPC",
+}
+
+
+def parameters_line(recipe: Recipe, prompt: str, seed: int, model: str, sha256: str, version: str) -> str:
+    """The prompt, the negative prompt when there is one, and a line of settings.
+
+    Args:
+        model: its name, without folders.
+        sha256: of its weights; viewers show the first ten digits.
+        version: of Weft.
+    """
+    settings: dict[str, Any] = {
+        "Steps": recipe.steps,
+        "Sampler": _SAMPLERS.get(recipe.scheduler, recipe.scheduler),
+        "CFG scale": _first(recipe.guidance, "scale"),
+        "Seed": seed,
+        "Size": f"{recipe.size[1]}x{recipe.size[0]}",
+        "Model hash": sha256[:10],
+        "Model": model,
+        "Version": f"weft {version}",
+    }
+    line = ", ".join(
+        f"{name}: {_quoted(value)}" for name, value in settings.items() if value not in (None, "")
+    )
+    negative = _first(recipe.guidance, "negative_prompt")
+    return "\n".join([prompt, *([f"Negative prompt: {negative}"] if negative else []), line])
+
+
+def _first(guidance: Sequence[Guidance], field: str) -> Any:
+    """The value of the first strategy that has this parameter."""
+    named = (one for one in guidance if field in [item.name for item in dataclasses.fields(one)])
+    return next((getattr(one, field) for one in named), None)
+
+
+def _quoted(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text

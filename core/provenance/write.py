@@ -1,0 +1,287 @@
+"""How a picture was made, kept within its PNG file and beside it. Free of torch.
+
+The PNG carries three texts: its run file (`RUN_FILE`), where it comes from (`PROVENANCE`, JSON) and the line of
+settings that AUTOMATIC1111's web interface shows (``parameters``). Programs that save a picture anew drop them, so a
+JSON file of the same name keeps them too. No time, no host and no absolute path is written: the same picture gives the
+same file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ..api.generation_settings import Recipe, Reproducibility
+from ..api.registry import registry
+from ..checkpoints.files import model_digests
+from ..errors import UserError
+from ..scene.record import record
+from ..scene.scene import ImageSource, Scene
+from ..storage.atomic import digest, png, write_file
+from ..storage.strict_json import read_config
+from .a1111 import parameters_line
+from .run_file_writer import item_settings, model_path, relative, run_file_text
+
+RUN_FILE = "weft.run"
+PROVENANCE = "weft.provenance"
+REFERENCES = "references"
+"""Beside the pictures: reference pictures that were given open, without a file."""
+
+OVERLAY = ".attention."
+"""In the name of a picture's attention overlay, between its stem and the phrase."""
+
+MAX_SIDECAR_BYTES = 8_000_000
+LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow")
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+@record
+class Provenance:
+    """What a picture was drawn with and on.
+
+    Args:
+        model: SHA-256 of the model's files; empty when they were not there any more.
+        references: SHA-256 of every picture that was read, by its path in the run file.
+        plugins: the distribution and version of every plugin.
+        libraries: versions, Python's included.
+        pixels: SHA-256 of the picture's mode, size and pixels, which outlives a lossless copy.
+        unwritten: a parameter that no run file can hold, so that the picture cannot be drawn again from it.
+    """
+
+    format: Literal["weft provenance 1"]
+    seed: Annotated[int, Field(ge=0)]
+    model: Mapping[str, Digest]
+    references: Mapping[str, Digest]
+    plugins: Mapping[str, str]
+    libraries: Mapping[str, str]
+    device: str
+    hardware: str
+    dtype: str
+    threads: int
+    reproducibility: Reproducibility
+    batch_size: int
+    pixels: Digest
+    unwritten: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was read back of a picture.
+
+    Args:
+        run_file: YAML; its paths are relative to the picture's folder.
+        source: the file that it was read from: the picture, or the JSON file beside it.
+    """
+
+    run_file: str
+    provenance: Provenance
+    source: Path
+
+
+def write_item(
+    folder: Path,
+    stem: str,
+    image: Image.Image,
+    scene: Scene,
+    seed: int,
+    recipe: Recipe,
+    item: Mapping[str, Any] | None = None,
+    flush: bool = True,
+) -> Path:
+    """Write one finished picture, ``<stem>.png``, with how it was made, and ``<stem>.json`` beside it.
+
+    The picture is moved to its place last, so a picture that is there is finished.
+
+    Args:
+        folder: is there already; paths are written relative to it.
+        recipe: of the `Result` that holds the picture.
+        item: more to keep in the JSON file, for example metrics; plain data.
+        flush: the files' names too, see `weft.core.storage.atomic.write_file`; what is in them always is.
+
+    Returns:
+        The picture's path.
+
+    Raises:
+        UserError: a reference cannot be read any more, or the disk does not take a file.
+    """
+    references: dict[str, str] = {}
+    unwritten = ""
+
+    def place(source: ImageSource) -> str:
+        path = source if isinstance(source, Path) else _keep(source, folder)
+        named = relative(path, folder)
+        references[named] = _digest(path)
+        return named
+
+    try:
+        settings = item_settings(recipe, scene, seed, place, folder)
+    except TypeError as error:
+        unwritten = str(error)
+        bare = dataclasses.replace(recipe, conditioners=(), guidance=())
+        settings = item_settings(bare, scene, seed, place, folder)
+    model = _model_digests(recipe)
+    provenance = Provenance(
+        format="weft provenance 1",
+        seed=seed,
+        model=model,
+        references=references,
+        plugins={one.name: _origin(type(one)) for one in (*recipe.conditioners, *recipe.guidance)},
+        libraries=libraries(),
+        device=recipe.device,
+        hardware=recipe.hardware,
+        dtype=recipe.dtype,
+        threads=recipe.threads,
+        reproducibility=recipe.reproducibility,
+        batch_size=recipe.batch_size,
+        pixels=pixel_digest(image),
+        unwritten=unwritten,
+    )
+    run_file, origin = run_file_text(settings), dataclasses.asdict(provenance)
+    name = Path(model_path(recipe, folder)).name
+    line = parameters_line(recipe, scene.prompt, seed, name, next(iter(model.values()), ""), version("weft"))
+    data = png(image, _texts(run_file, origin, line))
+    sidecar = {
+        "image": f"{stem}.png",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "run_file": run_file,
+        "provenance": origin,
+        "parameters": line,
+        "item": dict(item or {}),
+    }
+    text = json.dumps(sidecar, indent=1, ensure_ascii=True) + "\n"
+    write_file(text.encode(), folder / f"{stem}.json", name=False)
+    return write_file(data, folder / f"{stem}.png", name=flush)
+
+
+def read_provenance(path: Path) -> Kept:
+    """How a picture was made, from its PNG file, or from the JSON file beside it when the picture has lost it.
+
+    Raises:
+        UserError: there is no such picture, it carries nothing and no JSON file is beside it, or what they carry is
+            not what `write_item` writes.
+    """
+    if not path.is_file():
+        raise UserError(f"file '{path}'", "a picture that Weft drew", "no such file")
+    texts = _png_texts(path)
+    source, sidecar = path, path.with_suffix(".json")
+    if not (RUN_FILE in texts and PROVENANCE in texts):
+        if not sidecar.is_file():
+            hint = f"'{sidecar.name}', which is written beside every picture, would do instead."
+            raise UserError(f"file '{path}'", "a picture with its run file in it", "none in it", hint)
+        source, texts = sidecar, _sidecar_texts(sidecar)
+    try:
+        provenance = _ADAPTER.validate_json(texts[PROVENANCE], strict=True)
+    except (ValidationError, UserError, RecursionError):
+        raise UserError(f"file '{source}'", "provenance as Weft writes it", "something else") from None
+    for named in provenance.references:
+        if Path(named).is_absolute():
+            raise UserError(f"file '{source}'", "paths relative to the picture", f"'{named}'")
+    return Kept(texts[RUN_FILE], provenance, source)
+
+
+def read_item(path: Path) -> Mapping[str, Any]:
+    """What else is kept in the JSON file beside a picture, such as metrics; nothing when there is no such file."""
+    data = _sidecar(path.with_suffix(".json"))
+    item = data.get("item")
+    return item if isinstance(item, dict) else {}
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """SHA-256 of a picture's mode, size and pixels."""
+    head = f"{image.mode} {image.width} {image.height}\n".encode()
+    return hashlib.sha256(head + image.tobytes()).hexdigest()
+
+
+@functools.cache
+def libraries() -> Mapping[str, str]:
+    """Versions of Python, Weft and what draws."""
+    return {"python": platform.python_version(), "weft": version("weft")} | {
+        name: version(name) for name in LIBRARIES
+    }
+
+
+_ADAPTER: TypeAdapter[Provenance] = TypeAdapter(Provenance)
+
+
+def _texts(run_file: str, provenance: Mapping[str, Any], line: str) -> PngInfo:
+    texts = PngInfo()
+    texts.add_itxt(RUN_FILE, run_file)
+    texts.add_itxt(PROVENANCE, json.dumps(provenance))
+    texts.add_itxt("parameters", line.encode("utf-8", "replace").decode())
+    return texts
+
+
+def _png_texts(path: Path) -> dict[str, str]:
+    """The texts before the pixels of a PNG file; none for pictures of other formats."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return {str(name): text for name, text in image.info.items() if isinstance(text, str)}
+    except UnidentifiedImageError:
+        return {}
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"file '{path}'", "a whole picture", f"one that cannot be read ({error})") from None
+
+
+def _sidecar_texts(path: Path) -> dict[str, str]:
+    data = _sidecar(path)
+    run_file = data.get("run_file")
+    if not isinstance(run_file, str):
+        raise UserError(f"file '{path}'", "JSON as Weft writes it beside a picture", "something else")
+    return {RUN_FILE: run_file, PROVENANCE: json.dumps(data.get("provenance"))}
+
+
+def _sidecar(path: Path) -> Mapping[str, Any]:
+    try:
+        return read_config(path, MAX_SIDECAR_BYTES)
+    except UserError:
+        return {}
+
+
+def _model_digests(recipe: Recipe) -> dict[str, str]:
+    try:
+        return model_digests(recipe.folder or Path(recipe.model))
+    except UserError:
+        return {}  # the model was deleted after it was loaded: what is not known is not claimed
+
+
+def _digest(path: Path) -> str:
+    try:
+        return digest(path.resolve())
+    except OSError as error:
+        raise UserError(f"file '{path}'", "a file that can be read", error.strerror or str(error)) from None
+
+
+def _keep(image: Image.Image, folder: Path) -> Path:
+    data = png(image if image.mode in ("RGB", "RGBA", "L", "LA", "1") else image.convert("RGBA"))
+    path = folder / REFERENCES / f"{hashlib.sha256(data).hexdigest()[:16]}.png"
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        write_file(data, path)
+    return path
+
+
+@functools.cache
+def _origin(plugin: type) -> str:
+    """The distribution of a plugin's class and its version."""
+    if plugin.__module__.split(".")[0] == "weft":
+        return f"weft {version('weft')}"
+    for found in registry().plugins():
+        if found.value is plugin:
+            try:
+                return f"{found.distribution} {version(found.distribution)}"
+            except PackageNotFoundError:
+                return found.distribution
+    return f"no distribution, module {plugin.__module__}"

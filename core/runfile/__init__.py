@@ -1,0 +1,1 @@
+"""Run files: YAML in, checked runs out, every error with its line. Free of torch."""

@@ -1,0 +1,179 @@
+"""The JSON Schema of run files, draft-07, with the sections of every plugin that is installed. Free of torch.
+
+Editors complete and check run files by it; `read_run_file` checks more, such as phrases, files and boxes. Only keywords
+are used that draft-07 validators agree on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import PydanticOmit, core_schema
+
+from ..api.registry import Registry, registry
+from .field_docs import descriptions
+from .migrate import VERSION
+from .scene_list import MAX_SCENES, SCENE
+from .settings import KINDS, SeedRange, Settings
+from .sweep import FIXED
+
+DRAFT = "http://json-schema.org/draft-07/schema#"
+REFERENCE = "#/definitions/{model}"
+
+
+def run_file_schema(plugins: Registry | None = None) -> dict[str, Any]:
+    """The schema, as plain data.
+
+    Args:
+        plugins: whose sections, models and metrics are in it; the installed ones by default.
+    """
+    known = plugins or registry()
+    definitions: dict[str, Any] = {}
+    top = section_schema(Settings, definitions)
+    properties: dict[str, Any] = dict(top["properties"])
+    properties["version"] = {"const": VERSION, "description": properties["version"]["description"]}
+    properties["model"] |= {"examples": sorted(known.models())}
+    for kind in KINDS:
+        described = properties[kind].get("description", "")
+        properties[kind] = {
+            "type": "array",
+            "items": _plugins(known, KINDS[kind], definitions),
+            "description": described,
+        }
+    properties["guidance"]["default"] = ["classifier_free"]
+    properties["metrics"]["items"] = {"enum": sorted(known.metrics())}
+    ranged = section_schema(SeedRange, definitions)
+    properties["seeds"] = {
+        "anyOf": [{**_without(properties["seeds"], "description", "default"), "uniqueItems": True}, ranged],
+        "default": [0],
+        "description": properties["seeds"]["description"],
+    }
+    scene = {
+        "type": "object",
+        "properties": {name: properties[name] for name in SCENE},
+        "required": ["prompt"],
+        "additionalProperties": False,
+    }
+    definitions["Scene"] = scene
+    properties["scenes"] = {
+        "description": "many scenes instead of one: a list, or a .jsonl or .yaml file of them",
+        "anyOf": [
+            {"type": "string", "pattern": r"\.(jsonl|yaml|yml)$"},
+            {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_SCENES,
+                "items": {"anyOf": [{"type": "string"}, {"$ref": REFERENCE.format(model="Scene")}]},
+            },
+        ],
+    }
+    properties["sweep"] = {
+        "type": "object",
+        "description": "settings by dotted path with the values to try; every combination is drawn",
+        "propertyNames": {"not": {"pattern": rf"^({'|'.join(FIXED)})(\.|$)"}, "minLength": 1},
+        "additionalProperties": {"type": "array", "minItems": 1},
+    }
+    alone = [name for name in SCENE if name not in ("prompt", "negative_prompt")]
+    return {
+        "$schema": DRAFT,
+        "title": "Weft run file",
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in top["required"] if name != "prompt"],
+        "oneOf": [
+            {"required": ["prompt"], "not": {"required": ["scenes"]}},
+            {"required": ["scenes"], "not": {"anyOf": [{"required": [name]} for name in alone]}},
+        ],
+        "additionalProperties": False,
+        "definitions": definitions,
+    }
+
+
+def _plugins(known: Registry, kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """A list's item: the name of a plugin that needs no parameters, or a section with its ``type``."""
+    names, sections = [], []
+    for found in known.plugins():
+        if found.value.kind != kind:
+            continue
+        section = section_schema(found.value, definitions)
+        if not section.get("required"):
+            names.append(found.name)
+        summary = found.value.summary()
+        typed = {
+            **section,
+            "title": f"{kind} {found.name}",
+            "description": summary,
+            "properties": {
+                "type": {"const": found.name, "description": summary},
+                **section.get("properties", {}),
+            },
+            "required": ["type", *section.get("required", [])],
+        }
+        label = f"{kind}.{found.name}"
+        definitions[label] = typed
+        sections.append({"$ref": REFERENCE.format(model=label)})
+    return {"anyOf": [{"enum": names}, *sections]} if names else {"anyOf": sections or [False]}
+
+
+def section_schema(section: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a record; the records within it go to the definitions."""
+    made = TypeAdapter(section).json_schema(
+        ref_template=REFERENCE, schema_generator=_Draft07, mode="validation"
+    )
+    _drop_formats(made)
+    definitions.update(made.pop("$defs", {}))
+    return made
+
+
+def _drop_formats(part: Any) -> None:
+    """Take out pydantic's own formats, such as ``path``, which validators refuse or ignore."""
+    if isinstance(part, dict):
+        if isinstance(part.get("format"), str) and part.get("type") == "string":
+            del part["format"]
+        for inner in part.values():
+            _drop_formats(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            _drop_formats(inner)
+
+
+class _Draft07(GenerateJsonSchema):
+    """pydantic's generator, with draft-07's words for tuples, without what YAML cannot hold, with descriptions."""
+
+    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
+        made = super().tuple_schema(schema)
+        if "prefixItems" in made:
+            made["items"] = made.pop("prefixItems")
+        return made
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
+        raise PydanticOmit  # an open picture, beside its path
+
+    def encode_default(self, dft: Any) -> Any:
+        made = super().encode_default(dft)
+        return (
+            {name: value for name, value in made.items() if value is not None}
+            if isinstance(made, dict)
+            else made
+        )
+
+    def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
+        made = super().dataclass_schema(schema)
+        documented = descriptions(schema["cls"])  # type: ignore[arg-type]  # mypy takes no class for hashable
+        for name, part in made.get("properties", {}).items():
+            part.pop("title", None)
+            if name in documented and "description" not in part:
+                # draft-07 ignores what stands beside a reference
+                described = {"description": documented[name]}
+                made["properties"][name] = (
+                    {"allOf": [part], **described} if "$ref" in part else part | described
+                )
+        made["description"] = made.get("description", "").split("\n", 1)[0]
+        return made
+
+
+def _without(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name not in names}

@@ -1,0 +1,262 @@
+"""Reading the settings of one run: every part is checked, and every mistake is collected."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..api.plugin import Plugin
+from ..api.registry import Registry
+from ..errors import PluginError, UserError, WeftError, did_you_mean
+from ..scene.scene import Scene, locate
+from .hints import OTHER_NAMES, PATHS, about, missing_file, untyped
+from .settings import KINDS, MAX_SEEDS, Run, SeedRange, Settings
+from .strict_yaml import Keys
+from .sweep import Variant
+from .validation import Complaint, complaints, written
+
+T = TypeVar("T")
+
+
+# made once for each section: every scene of a long list is read with it
+_adapter: Any = functools.cache(TypeAdapter)
+
+
+class Reader:
+    """Reads one variant of a run file and collects its mistakes.
+
+    Args:
+        variant: the settings.
+        folder: of the run file; paths are relative to it.
+        pictures: what paths of pictures in the settings are relative to.
+        plugins: where plugins, models and metrics are looked up.
+    """
+
+    def __init__(self, variant: Variant, folder: Path, pictures: Path, plugins: Registry) -> None:
+        self.variant, self.folder, self.pictures, self.plugins = variant, folder, pictures, plugins
+        self.data = copy.deepcopy(variant.tree.data)
+        self.mistakes: list[Complaint] = []
+
+    def read(self, number: int) -> Run | None:
+        """The run of the scene with this number, or None when something in it is wrong."""
+        self._resolve_pictures()
+        self._expand_seeds()
+        settings = self._validate(Settings, self.data, (), also=["scenes", "sweep"])
+        self._check_phrases()
+        self._check_model()
+        self._check_metrics()
+        if settings is not None and len(set(settings.seeds)) < len(settings.seeds):
+            self.mistakes.append(
+                Complaint(
+                    ("seeds",),
+                    "different seeds",
+                    "one that is there twice",
+                    "The same seed gives the same picture.",
+                )
+            )
+        self._hand_out_negative_prompt()
+        conditioners, guidance = (self._make_plugins(kind) for kind in KINDS)
+        if settings is None or self.mistakes:
+            return None
+        scene = Scene(settings.prompt, settings.subjects, settings.maps, settings.source, settings.edit_mask)
+        return Run(
+            model=self.data["model"],
+            scene=scene,
+            conditioners=conditioners,
+            guidance=guidance,
+            sampler=settings.sampler,
+            seeds=settings.seeds,
+            sweep=self.variant.values,
+            reproducibility=settings.reproducibility,
+            metrics=settings.metrics,
+            number=number,
+        )
+
+    def _validate(self, section: type[T], data: Any, keys: Keys, also: Iterable[str] = ()) -> T | None:
+        try:
+            made: T = _adapter(section).validate_json(json.dumps(data), strict=True)
+            return made
+        except ValidationError as error:
+            found = complaints(section, data, error, also)
+            self.mistakes += [replace(mistake, keys=keys + mistake.keys) for mistake in found]
+            return None
+
+    def _expand_seeds(self) -> None:
+        """Write out seeds that are given by their number."""
+        given = self.data.get("seeds")
+        if isinstance(given, dict):
+            made = self._validate(SeedRange, given, ("seeds",))
+            self.data["seeds"] = [0] if made is None else list(range(made.first, made.first + made.count))
+        elif "seeds" in self.data and not isinstance(given, list):
+            hint = about(Settings, ("seeds",))
+            if type(given) is int:
+                hint = f"Write [{given}] for one seed, {{count: {given}}} for many."
+            expected = f"a list of seeds, or a mapping with 'count' (1 to {MAX_SEEDS})"
+            self.mistakes.append(Complaint(("seeds",), expected, written(given), hint))
+            del self.data["seeds"]
+
+    def _resolve_pictures(self) -> None:
+        for holder, name, keys in list(_pictures(self.data)):
+            path = self.pictures / holder[name]
+            if self._is_there(path, Path.is_file):
+                holder[name] = str(path.resolve())
+                continue
+            self.mistakes.append(Complaint(keys, "a picture", *self._no_such_file(path, holder[name])))
+
+    def _is_there(self, path: Path, test: Any) -> bool:
+        try:
+            return bool(test(path))
+        except (ValueError, OSError):  # a null character, a name that is too long
+            return False
+
+    def _no_such_file(self, path: Path, name: str) -> tuple[str, str]:
+        if self._is_there(path, Path.is_dir):
+            return f"the folder {written(name)}", "Name one file in it."
+        near = self._is_there(path.parent, Path.is_dir)
+        siblings = [entry.name for entry in path.parent.iterdir()] if near else []
+        hint = did_you_mean(path.name, siblings) or missing_file(near, str(Path(name).parent))
+        return f"no such file: {written(name)}", hint
+
+    def _check_phrases(self) -> None:
+        prompt, subjects = self.data.get("prompt"), self.data.get("subjects")
+        for index, subject in enumerate(subjects if isinstance(subjects, list) else []):
+            words = subject if isinstance(subject, dict) else {}
+            phrase, occurrence = words.get("phrase"), words.get("occurrence")
+            if not (isinstance(prompt, str) and isinstance(phrase, str) and phrase.strip()):
+                continue
+            try:
+                locate(prompt, phrase, occurrence if type(occurrence) is int and occurrence > 0 else None)
+            except UserError as error:
+                name = "occurrence" if "'occurrence'" in error.place else "phrase"
+                place: Keys = ("subjects", index, name)
+                self.mistakes.append(Complaint(place, error.expected, error.found, error.hint))
+
+    def _check_model(self) -> None:
+        name = self.data.get("model")
+        known = sorted(self.plugins.models())
+        if not isinstance(name, str) or not name or name in known:
+            return
+        path = self.folder / name
+        if self._is_there(path, Path.exists):
+            self.data["model"] = str(path.resolve())
+            return
+        if name.count("/") == 1 and not path.suffix and not name.startswith((".", "/")):
+            return  # a hub id, which only loading can check
+        expected = f"a model ({', '.join(known)}), a folder or a .safetensors file"
+        hint = did_you_mean(name, known) or PATHS
+        if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
+            hint = "Pickled weights are never read; convert them to .safetensors."
+        self.mistakes.append(Complaint(("model",), expected, written(name), hint))
+
+    def _check_metrics(self) -> None:
+        names = self.data.get("metrics")
+        known = sorted(self.plugins.metrics())
+        for index, name in enumerate(names if isinstance(names, list) else []):
+            if isinstance(name, str) and name not in known:
+                expected = f"an installed metric ({', '.join(known) or 'none is installed'})"
+                hint = (
+                    did_you_mean(name, known) or "Others come in packages of their own, installed with pip."
+                )
+                self.mistakes.append(Complaint(("metrics", index), expected, written(name), hint))
+
+    def _hand_out_negative_prompt(self) -> None:
+        """Give the top-level negative prompt to the guidance strategies that read one."""
+        text = self.data.get("negative_prompt")
+        if not isinstance(text, str):
+            return
+        readers = 0
+        for index, section in enumerate(self._sections("guidance")):
+            try:
+                names = [
+                    item.name for item in dataclasses.fields(self.plugins.plugin(section["type"], "guidance"))
+                ]
+            except (WeftError, KeyError):
+                continue  # told by _make_plugins
+            if "negative_prompt" in names:
+                readers += 1
+                if "negative_prompt" in section:
+                    place: Keys = ("guidance", index, "negative_prompt")
+                    found = "one here and one at the top"
+                    hint = "The one at the top reaches every strategy that reads one."
+                    self.mistakes.append(Complaint(place, "one negative prompt", found, hint))
+                section["negative_prompt"] = text
+        if not readers:
+            expected = "a guidance strategy that reads it, such as classifier_free"
+            hint = "Add classifier_free to 'guidance', or take the line out."
+            self.mistakes.append(Complaint(("negative_prompt",), expected, "none under 'guidance'", hint))
+
+    def _sections(self, kind: str) -> list[dict[str, Any]]:
+        """The plugin sections that have a type; the others are told by `_make_plugins`."""
+        items = self.data.get(kind, [])
+        return [item if _has_type(item) else {} for item in items] if isinstance(items, list) else []
+
+    def _make_plugins(self, kind: str) -> tuple[Any, ...]:
+        made = []
+        for index, section in enumerate(self._sections(kind)):
+            keys: Keys = (kind, index)
+            if not section:
+                expected = "a plugin's name, or a mapping with 'type: name'"
+                given = self.data[kind][index]
+                self.mistakes.append(Complaint(keys, expected, written(given), untyped(given)))
+                continue
+            try:
+                plugin = self.plugins.plugin(section["type"], KINDS[kind])
+            except UserError as error:
+                hint = OTHER_NAMES.get(section["type"].lower(), "") or error.hint
+                self.mistakes.append(Complaint((*keys, "type"), error.expected, error.found, hint))
+            except PluginError as error:
+                hint = "`weft plugins list` shows what is broken, and where it came from."
+                self.mistakes.append(Complaint((*keys, "type"), "a plugin that works", str(error), hint))
+            else:
+                fields = {name: value for name, value in section.items() if name != "type"}
+                self._resolve_files(plugin, fields, keys)
+                made.append(self._validate(plugin, fields, keys, also=["type"]))
+        return tuple(made)
+
+    def _resolve_files(self, plugin: type[Plugin], fields: dict[str, Any], keys: Keys) -> None:
+        """Parameters that are files or folders are relative to the run file."""
+        for name in _file_fields(plugin):
+            if isinstance(value := fields.get(name), str) and value:
+                path = self.folder / value
+                if self._is_there(path, Path.exists):
+                    fields[name] = str(path.resolve())
+                else:
+                    found, hint = self._no_such_file(path, value)
+                    self.mistakes.append(Complaint((*keys, name), "a file or a folder", found, hint))
+
+
+@functools.cache
+def _file_fields(plugin: type[Plugin]) -> tuple[str, ...]:
+    hints = get_type_hints(plugin)
+    names = (field.name for field in dataclasses.fields(plugin))
+    return tuple(name for name in names if hints[name] is Path or Path in get_args(hints[name]))
+
+
+def _has_type(section: Any) -> bool:
+    return isinstance(section, dict) and isinstance(section.get("type"), str)
+
+
+def _pictures(data: dict[str, Any]) -> Iterator[tuple[Any, str | int, Keys]]:
+    """(holder, key, place) of everything that names a picture."""
+    subjects = data.get("subjects")
+    holders: list[tuple[Any, Iterable[str | int], Keys]] = [(data, ("source", "edit_mask"), ())]
+    if isinstance(maps := data.get("maps"), dict):
+        holders.append((maps, list(maps), ("maps",)))
+    for index, subject in enumerate(subjects if isinstance(subjects, list) else []):
+        if isinstance(subject, dict):
+            holders.append((subject, ("mask", "style"), ("subjects", index)))
+            if isinstance(images := subject.get("images"), list):
+                holders.append((images, range(len(images)), ("subjects", index, "images")))
+    for holder, names, keys in holders:
+        for name in names:
+            named = holder[name] if isinstance(name, int) else holder.get(name)
+            if isinstance(named, str):
+                yield holder, name, (*keys, name)

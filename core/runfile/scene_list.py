@@ -1,0 +1,202 @@
+"""Many scenes for one run file: a list in it, or a file of its own in JSON lines or YAML."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from .settings_tree import Tree, leaves
+from .strict_yaml import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    Document,
+    FileErrors,
+    Keys,
+    Problem,
+    parse_yaml,
+    read_text,
+    read_yaml,
+)
+from .validation import Complaint, unknown, written
+
+MAX_SCENES = 10_000
+MAX_FILE_BYTES = 32_000_000
+SCENE = ("prompt", "negative_prompt", "subjects", "maps", "source", "edit_mask")
+"""What a scene of a list may say; all but the negative prompt is then said nowhere else."""
+BESIDE = "Move it into the scenes that it is for."
+LISTS = "Write [{prompt: a toy}, {prompt: a star}], or the name of a file such as scenes.jsonl"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list[Problem]]:
+    """The settings of every scene, each with the folder that its pictures are relative to, and what is wrong.
+
+    Args:
+        tree: the run file's settings; ``scenes`` is taken out.
+        folder: of the run file.
+    """
+    if "scenes" not in tree.data:
+        return [(tree, folder)], []
+    origin, keys = tree.origin(("scenes",))
+    value = tree.take(("scenes",))
+    problems = []
+    for name in SCENE:
+        if name in tree.data and name != "negative_prompt":
+            mistake = Complaint((name,), "it in every scene", "it beside 'scenes'", BESIDE, at_name=True)
+            problems.append(tree.problem(mistake))
+    if isinstance(value, list):
+        found = [(origin, (*keys, index), scene) for index, scene in enumerate(value)]
+        pictures = folder
+    elif isinstance(value, str):
+        try:
+            path = _path(folder, value)
+            found, wrong = _read(path)
+        except FileErrors as error:
+            return [], [*problems, *error.problems]
+        except _NotThere as error:
+            return [], [*problems, origin.problem(keys, *error.args)]
+        problems += wrong
+        pictures = path.parent
+    else:
+        return [], [
+            *problems,
+            origin.problem(keys, "a list of scenes, or a file of them", written(value), LISTS),
+        ]
+    if not 0 < len(found) <= MAX_SCENES:
+        expected = f"1 to {MAX_SCENES:,} scenes"
+        return [], problems or [origin.problem(keys, expected, f"{len(found):,}", LISTS)]
+    trees = []
+    for document, place, scene in found:
+        content = {"prompt": scene} if isinstance(scene, str) else scene
+        wrong = _check(document, place, content)
+        problems += wrong
+        if not wrong:
+            made = tree.copy()
+            for name in SCENE:
+                # a scene that is a bare text has no key 'prompt' of its own
+                written_at = (document, place if isinstance(scene, str) else (*place, name))
+                if name in content:
+                    made.put((name,), content[name], written_at)
+                elif name not in made.data:
+                    made.credit((name,), written_at)
+            trees.append((made, pictures))
+    return trees, problems
+
+
+class _NotThere(Exception):
+    """What was expected of the name of a scenes file, what was found, and a hint."""
+
+
+def _path(folder: Path, name: str) -> Path:
+    path = folder / name
+    if path.suffix not in (".jsonl", ".yaml", ".yml"):
+        raise _NotThere("a .jsonl or .yaml file of scenes", written(name), LISTS)
+    return path
+
+
+def _check(document: Document, keys: Keys, scene: Any) -> list[Problem]:
+    if not isinstance(scene, dict):
+        return [
+            document.problem(
+                keys,
+                "a scene, such as {prompt: a red star}",
+                written(scene),
+                "A scene may also be its prompt alone.",
+            )
+        ]
+    wrong = [unknown((*keys, name), name, list(SCENE)) for name in scene if name not in SCENE]
+    return [document.problem(one.keys, one.expected, one.found, one.hint, one.at_name) for one in wrong]
+
+
+def _read(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[Problem]]:
+    if path.suffix == ".jsonl":
+        return _read_lines(path)
+    document = read_yaml(path)
+    if not isinstance(document.data, list):
+        raise FileErrors(
+            [document.problem((), "a list of scenes", written(document.data), "Start each with '- '.")]
+        )
+    return [(document, (index,), scene) for index, scene in enumerate(document.data)], []
+
+
+def _read_lines(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[Problem]]:
+    lines = read_text(path, MAX_FILE_BYTES).split("\n")
+    found: list[tuple[Document, Keys, Any]] = []
+    problems: list[Problem] = []
+    for number, line in enumerate(lines):
+        if line.strip():
+            document = _Line(str(path), [line.rstrip("\r")], above=number)
+            try:
+                document.data = _parse_line(document)
+                found.append((document, (), document.data))
+            except FileErrors as error:
+                problems += error.problems
+    return found, problems
+
+
+class _Line(Document):
+    """One line of JSON; its places are looked for when there is a mistake to tell, as finding them is slow."""
+
+    def problem(
+        self, keys: Keys, expected: str, found: str, hint: str = "", at_name: bool = False
+    ) -> Problem:
+        if not self.values:
+            try:
+                parsed = parse_yaml(self.lines[0], self.name, self.above)
+            except FileErrors:
+                self.values[()] = (1, 1)
+            else:
+                self.values, self.names = parsed.values, parsed.names
+        return super().problem(keys, expected, found, hint, at_name)
+
+
+class _Repeated(Exception):
+    """A name that stands in one mapping twice."""
+
+
+def _parse_line(document: _Line) -> Any:
+    line = document.lines[0]
+    if len(line) > MAX_BYTES:
+        raise FileErrors(
+            [document.at((1, 1), f"lines of at most {MAX_BYTES:,} characters", f"{len(line):,}")]
+        )
+    try:
+        data = json.loads(line, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        raise FileErrors([document.at((1, error.colno), "valid JSON", error.msg)]) from None
+    except _Repeated as error:
+        raise FileErrors([document.at((1, 1), "each name once", f"'{error}' again")]) from None
+    except RecursionError:
+        raise FileErrors([document.at((1, 1), f"at most {MAX_DEPTH} levels", "more")]) from None
+    except ValueError:  # an integer of thousands of digits
+        raise FileErrors([document.at((1, 1), "numbers of at most 20 digits", "a longer one")]) from None
+    if _depth(data) > MAX_DEPTH:
+        raise FileErrors([document.at((1, 1), f"at most {MAX_DEPTH} levels", "more")])
+    for keys, value in leaves(data):
+        texts = [part for part in (*keys, value) if isinstance(part, str)]
+        if any(_SURROGATE.search(text) for text in texts):
+            raise FileErrors([document.at((1, 1), "text", "half a character")])
+        if isinstance(value, float) and not math.isfinite(value):
+            raise FileErrors([document.problem(keys, "a finite number", str(value))])
+    return data
+
+
+def _depth(data: Any) -> int:
+    """How many lists and mappings lie in each other; counted no further than is needed."""
+    level, depth = [data], 0
+    while depth <= MAX_DEPTH and (level := [part for part in level if isinstance(part, (dict, list))]):
+        depth += 1
+        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)]
+    return depth
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise _Repeated(name)
+        made[name] = value
+    return made

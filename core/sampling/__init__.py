@@ -1,0 +1,1 @@
+"""Denoising: branches are evaluated, combined, and the scheduler moves the latents."""

@@ -1,0 +1,222 @@
+"""Evaluating branches: every branch of every sample is a row of one UNet batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from ..api.attention_maps import AttentionMaps, MapRecorder
+from ..api.branches import Branch, Prompt, SubjectPhrase
+from ..api.conditioner import Conditioner
+from ..api.model_view import ModelView
+from ..api.ports import Contribution, TextStates, TokenEmbeddings, WeightDelta
+from ..api.predictions import Predictions
+from ..api.text_encoder import PromptTokens
+from ..errors import PluginError, UserError, WeftError
+from ..scene.scene import Scene
+from ..unet.conditions import Conditions, gather
+from ..unet.forward import UNetWalk
+from ..unet.weight_deltas import apply_deltas
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one row of a batch is conditioned on: text states, and the contribution to the UNet's ports."""
+
+    context: Float[Tensor, "t d"]
+    contribution: Contribution
+
+
+class PreparedScene:
+    """A scene that every conditioner of the run has read, once.
+
+    Args:
+        scene: the scene.
+        model: the model.
+        conditioners: by their names in branches; one of strength 0 is left out.
+
+    Raises:
+        UserError: from a conditioner, about the scene.
+        PluginError: a conditioner raised something else.
+    """
+
+    def __init__(self, scene: Scene, model: ModelView, conditioners: Mapping[str, Conditioner]) -> None:
+        self.scene, self._model, self._conditioners = scene, model, conditioners
+        self._prepared = {
+            name: guarded(name, "prepare", partial(conditioner.prepare, scene, model))
+            for name, conditioner in conditioners.items()
+        }
+        self._tokens: dict[str, PromptTokens] = {}
+        self._rows: dict[Hashable, Row] = {}
+        self._forms: dict[tuple[str, bool, str], Contribution] = {}
+        self._regions: dict[int, Float[Tensor, "h w"] | None] = {}
+        for subject in scene.subjects:
+            self.tokens(None).positions(subject)  # a subject that the tokenizer cuts off is an error now
+
+    def tokens(self, prompt: Prompt) -> PromptTokens:
+        """The tokens of a branch's prompt, as this scene reads it."""
+        text = self._text(prompt)
+        if text not in self._tokens:
+            self._tokens[text] = self._model.text.tokens(text)
+        return self._tokens[text]
+
+    def _text(self, prompt: Prompt) -> str:
+        if not isinstance(prompt, SubjectPhrase):
+            return self.scene.prompt if prompt is None else prompt
+        subjects = self.scene.subjects
+        if prompt.number >= len(subjects):
+            wanted = f"at least {prompt.number + 1} subject(s)"
+            raise UserError(f"scene '{self.scene.prompt}'", wanted, str(len(subjects)))
+        return subjects[prompt.number].phrase
+
+    def region(self, number: int) -> Float[Tensor, "h w"] | None:
+        """Where the subject of this number should be, at the picture's size; None where the scene does not say."""
+        if number not in self._regions:
+            self._regions[number] = self._model.region(self.scene.subjects[number])
+        return self._regions[number]
+
+    def key(self, branch: Branch) -> Hashable:
+        """Equal for branches that come to the same row."""
+        text = self.tokens(branch.prompt).text
+        states = []
+        for name in self._prepared:
+            strength = branch.strength(name)
+            if name not in branch.off and self._form(name, strength != 0.0, text):
+                states.append((name, strength))
+        return text, tuple(states)
+
+    def row(self, branch: Branch) -> Row:
+        """The text states and the contribution of a branch."""
+        key = self.key(branch)
+        if key not in self._rows:
+            self._rows[key] = self._resolve(branch)
+        return self._rows[key]
+
+    def _form(self, name: str, present: bool, text: str) -> Contribution:
+        key = (name, present, text)
+        if key not in self._forms:
+            prepared, tokens = self._prepared[name], self._tokens[text]
+            read = prepared.present if present else prepared.absent
+            self._forms[key] = guarded(name, read.__name__, lambda: tuple(read(tokens)))
+        return self._forms[key]
+
+    def _resolve(self, branch: Branch) -> Row:
+        tokens = self.tokens(branch.prompt)
+        entries: Contribution = ()
+        for name, conditioner in self._conditioners.items():
+            if name not in branch.off:
+                strength = branch.strength(name)
+                # the absent form of a conditioner is its trained null, at the strength of the conditioner itself
+                factor = conditioner.strength * (strength or 1.0)
+                entries += tuple(e.scaled(factor) for e in self._form(name, strength != 0.0, tokens.text))
+        entries = tuple(entry for entry in entries if entry.strength != 0.0)
+        embeddings = [entry for entry in entries if isinstance(entry, TokenEmbeddings)]
+        deltas = [
+            entry for entry in entries if isinstance(entry, WeightDelta) and entry.target == "text_encoder"
+        ]
+        with apply_deltas(self._model.text.model, deltas):
+            context = self._model.text.encode(tokens, embeddings)[None]
+        for entry in entries:
+            if isinstance(entry, TextStates):
+                context = entry.write(context)
+        return Row(context[0].to(self._model.dtype), entries)
+
+
+class Evaluator:
+    """Runs the UNet for the branches of a form.
+
+    Args:
+        walk: the UNet.
+        scenes: the prepared scene of every sample of the batch.
+
+    Attributes:
+        evaluations: UNet evaluations of one sample so far, for the run's trace.
+    """
+
+    def __init__(self, walk: UNetWalk, scenes: Sequence[PreparedScene]) -> None:
+        self._walk, self._scenes = walk, scenes
+        self._conditions: dict[Hashable, Conditions] = {}
+        self.evaluations = 0
+
+    def __call__(
+        self,
+        latents: Float[Tensor, "s c h w"],
+        timestep: Num[Tensor, ""],
+        branches: Iterable[Branch],
+        record: tuple[Branch, frozenset[str]] | None = None,
+    ) -> tuple[Predictions, AttentionMaps | None]:
+        """Predict for every branch, in one batch; branches that come to the same rows are evaluated once.
+
+        Args:
+            latents: one a sample, scaled for the timestep.
+            timestep: of all of them.
+            branches: what to evaluate.
+            record: a branch, and the transformer blocks whose maps of it to keep.
+        """
+        # last first: with classifier-free guidance the null branch leads the batch, as it does in diffusers, and the
+        # same rows in the same places round alike
+        branches = list(branches)[::-1]
+        slots: dict[Hashable, int] = {}
+        slot_of = [slots.setdefault(self._key(branch), len(slots)) for branch in branches]
+        distinct = [branches[slot_of.index(slot)] for slot in range(len(slots))]
+        recorder = None
+        if record is not None and record[0] in branches:
+            start = slot_of[branches.index(record[0])] * len(latents)
+            recorder = MapRecorder(record[1], slice(start, start + len(latents)))
+        # the latents of one copy: the walk repeats them where the branches part
+        predicted = self._walk(latents, timestep, self._gathered(distinct), recorder)
+        assert predicted is not None
+        self.evaluations += len(distinct)
+        parts = predicted.chunk(len(distinct))
+        predictions = Predictions(
+            {branch: parts[slot] for branch, slot in zip(branches, slot_of, strict=True)}
+        )
+        return predictions, self._maps(recorder, record[0]) if recorder and record else None
+
+    def maps(
+        self,
+        latents: Float[Tensor, "s c h w"],
+        timestep: Num[Tensor, ""],
+        branch: Branch,
+        paths: frozenset[str],
+    ) -> AttentionMaps:
+        """The maps of one branch; the UNet is left after the last of them. Differentiable in the latents."""
+        recorder = MapRecorder(paths, slice(None), stop=True)
+        self._walk(latents, timestep, self._gathered([branch]), recorder)
+        return self._maps(recorder, branch)
+
+    def _maps(self, recorder: MapRecorder, branch: Branch) -> AttentionMaps:
+        texts = [scene.tokens(branch.prompt) for scene in self._scenes]
+        scenes, regions = [one.scene for one in self._scenes], [one.region for one in self._scenes]
+        return AttentionMaps(recorder.probabilities, texts, scenes, regions)
+
+    def _key(self, branch: Branch) -> Hashable:
+        return tuple(scene.key(branch) for scene in self._scenes)
+
+    def _gathered(self, branches: Sequence[Branch]) -> Conditions:
+        key = tuple(self._key(branch) for branch in branches)
+        if key not in self._conditions:
+            rows = [scene.row(branch) for branch in branches for scene in self._scenes]
+            self._conditions[key] = gather([row.context for row in rows], [row.contribution for row in rows])
+        return self._conditions[key]
+
+
+def guarded(plugin: str, place: str, call: Callable[[], T]) -> T:
+    """Run a plugin's code; what it raises, other than our own errors, names the plugin and the place.
+
+    Raises:
+        PluginError: the call raised.
+    """
+    try:
+        return call()
+    except WeftError:
+        raise
+    except Exception as error:
+        raise PluginError(plugin, place, f"{type(error).__name__}: {error}") from error

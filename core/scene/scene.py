@@ -1,0 +1,122 @@
+"""What a picture should show: a prompt and what is known of its subjects. Pure data, free of torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from PIL import Image
+from pydantic import AfterValidator, Field
+
+from ..errors import UserError, did_you_mean
+from .record import record
+
+ImageSource = Path | Image.Image
+"""A file, or a picture that is already open."""
+
+
+def _ordered(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = box
+    if left >= right or top >= bottom:
+        raise ValueError("a box (left, top, right, bottom) with left < right and top < bottom")
+    return box
+
+
+_Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Box = Annotated[tuple[_Fraction, _Fraction, _Fraction, _Fraction], AfterValidator(_ordered)]
+"""(left, top, right, bottom) in fractions of the image, each in [0, 1]."""
+
+Point = tuple[_Fraction, _Fraction]
+"""(left, top) in fractions of the image, each in [0, 1]."""
+
+
+@record
+class Subject:
+    """A phrase of the prompt with what is known of it.
+
+    Args:
+        phrase: words that occur in the scene's prompt.
+        images: reference photos of this very subject.
+        box: where it should be.
+        mask: a picture whose bright pixels are where it should be; finer than a box.
+        style: a picture whose look it should take.
+        occurrence: which one, counted from 1, when the phrase occurs more than once.
+        keypoints: where parts of it should be, by name, for example ``{"nose": (0.5, 0.2)}``.
+    """
+
+    phrase: Annotated[str, Field(min_length=1)]
+    images: tuple[ImageSource, ...] = ()
+    box: Box | None = None
+    mask: ImageSource | None = None
+    style: ImageSource | None = None
+    occurrence: Annotated[int, Field(ge=1)] | None = None
+    keypoints: Mapping[str, Point] = Field(default_factory=dict)
+
+
+@record
+class Scene:
+    """A prompt, its subjects and its spatial maps. Every phrase is checked against the prompt once, here.
+
+    Args:
+        prompt: the whole description.
+        subjects: phrases of it with images, boxes or masks.
+        maps: spatial maps by name, for example ``{"edges": "edges.png"}``.
+        source: a picture to edit.
+        edit_mask: the part of ``source`` that may change (bright pixels).
+
+    Raises:
+        UserError: a field is wrong, or a phrase does not occur, or occurs more than once without an occurrence.
+    """
+
+    prompt: str
+    subjects: tuple[Subject, ...] = ()
+    maps: Mapping[str, ImageSource] = Field(default_factory=dict)
+    source: ImageSource | None = None
+    edit_mask: ImageSource | None = None
+
+    def __post_init__(self) -> None:
+        for subject in self.subjects:
+            locate(self.prompt, subject.phrase, subject.occurrence)
+
+    def subject(self, phrase: str) -> Subject:
+        """The subject of this phrase.
+
+        Raises:
+            UserError: no subject has it.
+        """
+        for subject in self.subjects:
+            if subject.phrase == phrase:
+                return subject
+        known = [subject.phrase for subject in self.subjects]
+        raise UserError("scene", f"a subject among {known}", f"'{phrase}'", did_you_mean(phrase, known))
+
+
+def locate(prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int, int]:
+    """Character range (start, end) of a phrase in a prompt, as whole words, whatever the case.
+
+    Raises:
+        UserError: the phrase is not there, is ambiguous without an ``occurrence``, or has fewer occurrences.
+    """
+    pattern = r"(?<!\w)" + r"\s+".join(re.escape(word) for word in phrase.split()) + r"(?!\w)"
+    found = [match.span() for match in re.finditer(pattern, prompt, re.IGNORECASE)]
+    place = f"subject '{phrase}', field 'phrase'"
+    if not found:
+        words = prompt.split()
+        runs = [" ".join(words[i : i + n]) for n in (1, 2, 3) for i in range(len(words) - n + 1)]
+        hint = did_you_mean(phrase, runs) or "A phrase repeats words of the prompt, in their order."
+        raise UserError(place, "words of the prompt", f"no such words in '{prompt}'", hint)
+    if occurrence is None:
+        if len(found) > 1:
+            raise UserError(
+                place, f"an occurrence from 1 to {len(found)}", "none", "The phrase occurs more than once."
+            )
+        return found[0]
+    if occurrence > len(found):
+        times = "once" if len(found) == 1 else f"{len(found)} times"
+        hint = f"The prompt has the phrase {times}."
+        raise UserError(
+            f"subject '{phrase}', field 'occurrence'", f"at most {len(found)}", f"{occurrence}", hint
+        )
+    return found[occurrence - 1]

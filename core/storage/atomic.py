@@ -1,0 +1,118 @@
+"""Writing files so that a kill leaves no half file, and their digests. Free of torch."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ..errors import UserError
+
+
+def write_file(data: bytes, path: Path, name: bool = True) -> Path:
+    """Write beside the place, flush to the disk, then move it there.
+
+    A link at ``path`` is replaced, not followed.
+
+    Args:
+        data: the whole file.
+        path: its place; the folder is there.
+        name: flush the new name too. Who writes many files does that once, by `flush_names`.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.unlink(missing_ok=True)  # a kill's leftover, or a stranger's link
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        with open(os.open(partial, flags, 0o666), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        if name:
+            flush_names(path.parent)
+    except OSError as error:
+        raise UserError(f"file '{path}'", "a disk that takes it", error.strerror or str(error)) from None
+    finally:
+        _discard(partial)
+    return path
+
+
+def write_image(image: Image.Image, path: Path) -> Path:
+    """Write a PNG as `write_file` does.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
+    return write_file(png(image), path)
+
+
+def png(image: Image.Image, texts: PngInfo | None = None) -> bytes:
+    """A picture as the bytes of a PNG file, with the texts that it carries."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=texts)
+    return buffer.getvalue()
+
+
+def flush_names(folder: Path) -> None:
+    """Make new names in a folder last through a power cut, where the system can open folders.
+
+    Raises:
+        OSError: the folder is gone, or the disk does not take it.
+    """
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal. A file that has not changed is read once a process.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    state = path.stat()
+    return _digest(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(path: Path, changed: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_folder(folder: Path, place: str) -> Path:
+    """Make a folder for pictures, with its parents.
+
+    Args:
+        folder: may exist.
+        place: what the error names, for example ``"--output"``.
+
+    Raises:
+        UserError: it cannot be made, or cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(place, "a folder that can be made", f"'{folder}' ({error.strerror})") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(place, "a folder that can be written to", f"'{folder}', which is read-only")
+    return folder
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # the first error is the one to tell

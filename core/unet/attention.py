@@ -1,0 +1,127 @@
+"""Self- and cross-attention over diffusers' `Attention` modules, with the text-state and block ports in plain sight.
+
+Without contributions the arithmetic is that of diffusers' `AttnProcessor2_0`, bit for bit.
+"""
+
+from __future__ import annotations
+
+from diffusers.models.attention_processor import Attention
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...kernels.cross_attention import Segment, Segments
+from ...kernels.cross_attention import cross_attention as attend
+from ..api.attention_maps import Look, Site
+from ..scene.pixels import resize
+from .conditions import Conditions
+
+
+def self_attention(layer: Attention, hidden: Float[Tensor, "r n c"]) -> Float[Tensor, "r n c"]:
+    """Plain self-attention with the layer's projections."""
+    query, key, value = (
+        _heads(layer, project(hidden)).transpose(1, 2) for project in (layer.to_q, layer.to_k, layer.to_v)
+    )
+    return _out(layer, F.scaled_dot_product_attention(query, key, value).transpose(1, 2))
+
+
+def cross_attention(
+    layer: Attention, hidden: Float[Tensor, "q n c"], site: Site, conditions: Conditions, look: Look
+) -> tuple[Float[Tensor, "r n c"], Float[Tensor, "s heads n t"] | None]:
+    """Attention to the text states, with regions, map edits and extra context tokens.
+
+    Args:
+        layer: diffusers' attention module, for its projections.
+        hidden: of every row, or of the first when the rows after them are equal to them so far: ``r = copies * q``.
+        site: where the layer is.
+        conditions: of the rows.
+        look: whether, and of which rows, the text's probabilities are wanted.
+    """
+    query = _heads(layer, layer.to_q(hidden))
+    query = repeated(query, len(conditions.context) // len(query))
+    segments = conditions.segments_at(site.path, site.grid, lambda: _segments(layer, site, conditions))
+    regions = conditions.regions_at(site.grid)
+    wanted = look.wants(site.path)
+    if not conditions.edits:
+        # the sampler looks for numbers that are not finite, once a step
+        attended, probabilities = attend(
+            query, segments, regions, rows=look.rows, every_token=wanted, finite=True
+        )
+        return _out(layer, attended), probabilities
+
+    text = segments.lengths[0]
+    heads_first = [one.transpose(1, 2) for one in (query, segments.key[:, :text], segments.value[:, :text])]
+    probabilities = _probabilities(
+        heads_first[0], heads_first[1], None if regions is None else regions.dense(0, text)
+    )
+    attended = (_edited(probabilities, site, conditions) @ heads_first[2]).transpose(1, 2)
+    if len(segments.lengths) > 1:
+        attended = attended + attend(query, segments.without_first(), finite=True)[0]
+    return _out(layer, attended), probabilities[look.rows] if wanted else None
+
+
+def repeated(tensor: Tensor, copies: int) -> Tensor:
+    """The rows, as many times as there are copies, one copy after the other."""
+    return tensor if copies == 1 else tensor.repeat(copies, *[1] * (tensor.ndim - 1))
+
+
+def _segments(layer: Attention, site: Site, conditions: Conditions) -> Segments:
+    """The text's keys and values, and those of all extra context tokens that take part here."""
+    context = conditions.context
+    parts = [Segment(_heads(layer, layer.to_k(context)), _heads(layer, layer.to_v(context)))]
+    for group in conditions.tokens:
+        projections = group.entry.projections
+        if projections and site.path not in projections:
+            continue
+        # rows without these tokens have weight 0
+        blank = group.state.new_zeros(len(context), *group.state.shape[1:]).to(context)
+        if projections:
+            to_k, to_v = projections[site.path]
+            key, value = to_k(group.state.to(context)), to_v(group.state.to(context))
+            empty = key.new_zeros(len(context), *key.shape[1:])
+            key, value = group.put(empty, key), group.put(empty, value)
+        else:
+            # weight deltas on the text's projections know the rows of the whole batch, so project all of it
+            state = group.put(blank, group.state.to(context))
+            key, value = layer.to_k(state), layer.to_v(state)
+        weight = rearrange(group.strength.float(), "r -> r 1")
+        if group.entry.region is not None:
+            weight = weight * rearrange(resize(group.entry.region[None], site.grid), "1 h w -> 1 (h w)").to(
+                weight
+            )
+        weight = group.put(weight.new_zeros(len(context), weight.shape[1]), weight)
+        parts.append(Segment(_heads(layer, key), _heads(layer, value), weight))
+    return Segments.of(parts)
+
+
+def _edited(probabilities: Tensor, site: Site, conditions: Conditions) -> Float[Tensor, "r heads n t"]:
+    for group in conditions.edits:
+        before = group.of(probabilities)
+        after = group.entry.function(before, site.path, site.grid)
+        probabilities = group.add(probabilities, after - before)
+    return probabilities
+
+
+def _probabilities(query: Tensor, key: Tensor, bias: Tensor | None) -> Float[Tensor, "r heads n t"]:
+    scores: Tensor = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    return (scores if bias is None else scores + bias).softmax(dim=-1)
+
+
+def _heads(layer: Attention, hidden: Float[Tensor, "r n c"]) -> Float[Tensor, "r n heads d"]:
+    return rearrange(hidden, "r n (heads d) -> r n heads d", heads=layer.heads)
+
+
+def _out(layer: Attention, attended: Float[Tensor, "r n heads d"]) -> Float[Tensor, "r n c"]:
+    project, dropout = layer.to_out
+    hidden: Tensor = dropout(project(rearrange(attended, "r n heads d -> r n (heads d)")))
+    return hidden
+
+
+def cross_attention_paths(unet: nn.Module) -> dict[str, Attention]:
+    """Every cross-attention layer by its transformer block's path, in the order in which the UNet runs them."""
+    found = {
+        name.removesuffix(".attn2"): layer for name, layer in unet.named_modules() if name.endswith(".attn2")
+    }
+    order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
+    return dict(sorted(found.items(), key=lambda item: order[item[0].split(".", 1)[0]]))

@@ -1,0 +1,71 @@
+"""Running the walk in a compiled form, with the plain form to fall back on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..api.attention_maps import Grid, Look
+from .conditions import Conditions
+
+Walked: TypeAlias = tuple[Tensor | None, list[tuple[str, Grid, Tensor]]]
+"""What the walk predicts, and (block path, feature map's size, probabilities) of every layer that it captured."""
+
+logger = logging.getLogger(__name__)
+
+
+class Compiled:
+    """Compiles the walk's function with `torch.compile` when it is first called with conditions of a new make.
+
+    The first call under every Conditions object runs plain: it makes the keys and values that later steps share, and so
+    they are inputs of the compiled form and no part of it. Weight deltas are hooks on the UNet, which a compiled form
+    does not see; such calls run plain. So does everything after a compilation that failed. Either is logged once.
+
+    Args:
+        backend: of `torch.compile`.
+        mode: of `torch.compile`; "reduce-overhead" replays CUDA graphs.
+    """
+
+    def __init__(self, backend: str = "inductor", mode: str | None = None) -> None:
+        self._backend, self._mode = backend, mode
+        self._form: Callable[..., Walked] | None = None
+        self._logged: set[str] = set()
+        self.failed = False
+
+    def __call__(
+        self,
+        plain: Callable[..., Walked],
+        latents: Tensor,
+        timestep: Tensor,
+        conditions: Conditions,
+        look: Look,
+    ) -> Walked:
+        """The function's result for these arguments, compiled or plain."""
+        if conditions.deltas:
+            self._log("weight deltas are hooks, which a compiled UNet does not see")
+        if self.failed or conditions.deltas or not conditions.started:
+            return plain(latents, timestep, conditions, look)
+        try:
+            if self._form is None:
+                self._form = torch.compile(
+                    plain, backend=self._backend, mode=self._mode, fullgraph=True, dynamic=False
+                )
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+            return self._form(latents, timestep, conditions, look)
+        except (
+            Exception
+        ) as error:  # compilers fail in any way; a fault of the walk itself is raised again below
+            self.failed = True
+            self._log(
+                f"compiling failed ({type(error).__name__}: {str(error).strip().splitlines()[0][:200]})"
+            )
+            return plain(latents, timestep, conditions, look)
+
+    def _log(self, reason: str) -> None:
+        if reason not in self._logged:
+            self._logged.add(reason)
+            logger.warning("running the UNet plain: %s", reason)

@@ -1,0 +1,206 @@
+"""Gathering port entries of all rows of a batch, so that every module runs once on the rows that it concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ...kernels.cross_attention import Regions, Segments
+from ..api.attention_maps import Grid
+from ..api.ports import (
+    BlockInsert,
+    ContextTokens,
+    Contribution,
+    Entry,
+    FeatureResiduals,
+    InputChannels,
+    MapEdit,
+    TextRegion,
+    TextStates,
+    TokenEmbeddings,
+    WeightDelta,
+)
+from ..errors import PluginError
+from ..scene.pixels import resize
+
+E = TypeVar("E", bound=Entry)
+
+# finite, so that a row whose words are all masked out still has a softmax
+MASKED = -1e4
+
+
+@dataclass(frozen=True)
+class Group(Generic[E]):
+    """Entries of one port that share their modules, one a row.
+
+    Args:
+        entry: the first of them; its modules are everybody's.
+        rows: which rows of the batch; None when it is all of them, in order.
+        state: the entries' tensors, stacked.
+        strength: a number a row.
+    """
+
+    entry: E
+    rows: Int[Tensor, " r"] | None
+    state: Float[Tensor, "r ..."]
+    strength: Float[Tensor, " r"]
+
+    def of(self, batch: Tensor) -> Tensor:
+        """The rows of a batch that the group concerns."""
+        return batch if self.rows is None else batch[self.rows]
+
+    def put(self, batch: Tensor, part: Tensor) -> Tensor:
+        """The batch with the group's rows replaced."""
+        return part if self.rows is None else batch.index_copy(0, self.rows, part)
+
+    def column(self, like: Tensor) -> Tensor:
+        """The strengths, shaped to multiply a tensor of the group's rows."""
+        return self.strength.to(like).view(-1, *[1] * (like.ndim - 1))
+
+    def add(self, batch: Tensor, part: Tensor) -> Tensor:
+        """The batch with ``strength * part`` added to the group's rows."""
+        return self.plus(batch, self.column(part) * part)
+
+    def plus(self, batch: Tensor, part: Tensor) -> Tensor:
+        """The batch with ``part`` added to the group's rows."""
+        return batch + part if self.rows is None else batch.index_add(0, self.rows, part.to(batch))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What one batch of UNet rows is conditioned on.
+
+    Args:
+        context: text states.
+        tokens, regions, inserts, edits, residuals, channels, deltas: the groups of each port.
+    """
+
+    context: Float[Tensor, "r t d"]
+    tokens: tuple[Group[ContextTokens], ...] = ()
+    regions: tuple[Group[TextRegion], ...] = ()
+    inserts: tuple[Group[BlockInsert], ...] = ()
+    edits: tuple[Group[MapEdit], ...] = ()
+    residuals: tuple[Group[FeatureResiduals], ...] = ()
+    channels: tuple[Group[InputChannels], ...] = ()
+    deltas: tuple[Group[WeightDelta], ...] = ()
+    _regions: dict[Grid, Regions] = field(default_factory=dict, repr=False)
+    _segments: dict[tuple[str, int, int], Segments] = field(default_factory=dict, repr=False)
+
+    def regions_at(self, grid: Grid) -> Regions | None:
+        """What text regions add to the attention scores on a feature map of this size; None when there are none."""
+        if not self.regions:
+            return None
+        if grid not in self._regions:
+            rows, tokens, _ = self.context.shape
+            space, which = [], []
+            for group in self.regions:
+                kept = resize(group.state, grid)
+                kept = 1.0 - group.column(kept) + group.column(kept) * kept
+                logarithm = rearrange(kept.clamp_min(0).log().clamp_min(MASKED), "r h w -> r (h w)")
+                space.append(
+                    group.put(self.context.new_zeros(rows, grid[0] * grid[1]), logarithm.to(self.context))
+                )
+                member = self.context.new_zeros(tokens)
+                member[group.entry.positions] = 1.0
+                which.append(member.expand(rows, -1))
+            self._regions[grid] = Regions(torch.stack(space, dim=1), torch.stack(which, dim=1))
+        return self._regions[grid]
+
+    @property
+    def started(self) -> bool:
+        """Whether a walk under these conditions has made keys and values already."""
+        return bool(self._segments)
+
+    def segments_at(self, path: str, grid: Grid, make: Callable[[], Segments]) -> Segments:
+        """Keys and values at one layer, made once: they do not depend on the latents, so later steps find them here.
+
+        A Conditions object therefore belongs to one UNet, whose parameters stay as they are.
+        """
+        key = (path, *grid)
+        if key in self._segments:
+            return self._segments[key]
+        made = make()
+        if not made.key.requires_grad and not made.value.requires_grad and not torch.compiler.is_compiling():
+            self._segments[key] = made
+        return made
+
+
+def gather(contexts: Sequence[Float[Tensor, "t d"]], rows: Sequence[Contribution]) -> Conditions:
+    """Group the contributions of all rows by port and module.
+
+    Args:
+        contexts: every row's text states, with port 2's overwriting already applied.
+        rows: every row's contribution.
+    """
+    context = torch.stack(list(contexts))
+    for entries in rows:
+        for entry in entries:
+            if not isinstance(entry, _KNOWN):
+                raise PluginError(
+                    type(entry).__name__, "contribution", "is not an entry of one of the six ports"
+                )
+
+    def groups(
+        kind: type[E], state: Callable[[E], Tensor], key: Callable[[E], Hashable]
+    ) -> tuple[Group[E], ...]:
+        return tuple(_group(kind, rows, state, key, context.device))
+
+    return Conditions(
+        context,
+        tokens=groups(
+            ContextTokens,
+            lambda e: e.tokens,
+            lambda e: (id(e.projections) if e.projections else 0, id(e.region)),
+        ),
+        regions=groups(TextRegion, lambda e: e.mask, lambda e: tuple(e.positions.tolist())),
+        inserts=groups(BlockInsert, lambda e: e.state, lambda e: id(e.modules)),
+        edits=groups(MapEdit, lambda e: torch.empty(0), lambda e: id(e.function)),
+        residuals=groups(FeatureResiduals, lambda e: e.state, lambda e: id(e.module)),
+        channels=groups(InputChannels, lambda e: e.channels, lambda e: id(e.convolution)),
+        deltas=groups(WeightDelta, lambda e: torch.empty(0), lambda e: (e.path, id(e.up), id(e.down))),
+    )
+
+
+def _group(
+    kind: type[E],
+    rows: Sequence[Contribution],
+    state: Callable[[E], Tensor],
+    key: Callable[[E], Hashable],
+    device: torch.device,
+) -> Iterable[Group[E]]:
+    collected: dict[Hashable, list[tuple[int, E]]] = {}
+    for row, entries in enumerate(rows):
+        seen: dict[Hashable, int] = {}
+        for entry in entries:
+            if isinstance(entry, kind) and not (isinstance(entry, WeightDelta) and entry.target != "unet"):
+                shared = (key(entry), tuple(state(entry).shape))
+                # one row may hold two entries of the same modules: each is a group of its own
+                seen[shared] = seen.get(shared, -1) + 1
+                collected.setdefault((shared, seen[shared]), []).append((row, entry))
+    for found in collected.values():
+        numbers = [row for row, _ in found]
+        yield Group(
+            entry=found[0][1],
+            rows=None if numbers == list(range(len(rows))) else torch.tensor(numbers, device=device),
+            state=torch.stack([state(entry) for _, entry in found]),
+            strength=torch.tensor([entry.strength for _, entry in found], device=device),
+        )
+
+
+_KNOWN = (
+    TokenEmbeddings,
+    TextStates,
+    ContextTokens,
+    TextRegion,
+    BlockInsert,
+    MapEdit,
+    FeatureResiduals,
+    InputChannels,
+    WeightDelta,
+)

@@ -1,0 +1,30 @@
+from .core.api.conditioner import Conditioner as Conditioner
+from .core.api.guidance import Guidance as Guidance
+from .core.api.hookspecs import hookimpl as hookimpl
+from .core.errors import PluginError as PluginError
+from .core.errors import UserError as UserError
+from .core.errors import WeftError as WeftError
+from .core.load import load as load
+from .core.pipeline import Pipeline as Pipeline
+from .core.result import Result as Result
+from .core.scene import Scene as Scene
+from .core.scene import Subject as Subject
+from .core.scene import record as record
+from .plugins.alpha_sweep import AlphaSweep as AlphaSweep
+from .plugins.alpha_sweep import alpha_sweep as alpha_sweep
+from .plugins.attend_and_excite import AttendAndExcite as AttendAndExcite
+from .plugins.classifier_free import ClassifierFree as ClassifierFree
+from .plugins.composable import Composable as Composable
+from .plugins.delayed import Delayed as Delayed
+from .plugins.diffusers_guider import DiffusersGuider as DiffusersGuider
+from .plugins.fusing import Fusing as Fusing
+from .plugins.fusion_text import FusionText as FusionText
+from .plugins.grounding import Grounding as Grounding
+from .plugins.instruct import Instruct as Instruct
+from .plugins.keep_source import KeepSource as KeepSource
+from .plugins.layout import Layout as Layout
+from .plugins.mask_location import MaskLocation as MaskLocation
+from .plugins.pseudo_word import PseudoWord as PseudoWord
+from .plugins.subject_adapter import SubjectAdapter as SubjectAdapter
+
+__version__: str
