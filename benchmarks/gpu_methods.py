@@ -32,7 +32,7 @@ from weft.core.api.ports import BlockInsert, ContextTokens, Contribution
 from weft.core.unet.attention import cross_attention_paths
 from weft.core.unet.conditions import Conditions, gather
 from weft.core.unet.forward import UNetWalk
-from weft.plugins.grounding.networks import GroundingNetworks
+from weft.plugins.conditioners.grounding.networks import GroundingNetworks
 from weft.testing import random_unet
 from weft.zoo.models import cards
 

@@ -128,7 +128,10 @@ def check_import_is_free_of_torch(plugin: Plugin, case: Case) -> None:
     module = sys.modules[type(plugin).__module__]
     program = (
         "import importlib.util, sys\n"
-        f"spec = importlib.util.find_spec({module.__name__!r})\n"
+        "try:\n"
+        f"    spec = importlib.util.find_spec({module.__name__!r})\n"
+        "except ModuleNotFoundError:  # its package is not on the path of a new process\n"
+        "    spec = None\n"
         f"spec = spec or importlib.util.spec_from_file_location('plugin_under_check', {module.__file__!r})\n"
         "module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(module)\n"

@@ -1,6 +1,6 @@
 """The walk: a forward of our own over a diffusers UNet's submodules, in which the ports are explicit calls.
 
-Without contributions it equals `UNet2DConditionModel.forward` bit for bit (tests/core/test_unet.py). Nothing is
+Without contributions it equals `UNet2DConditionModel.forward` bit for bit (tests/core/unet/test_forward.py). Nothing is
 installed on the UNet but the hooks of weight deltas, and those only while the walk runs. On a GPU, and compiled, rows
 that begin with the same latents are computed once until they part, which is at the first cross-attention.
 """

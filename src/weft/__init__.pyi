@@ -10,21 +10,21 @@ from .core.result import Result as Result
 from .core.scene import Scene as Scene
 from .core.scene import Subject as Subject
 from .core.scene import record as record
-from .plugins.alpha_sweep import AlphaSweep as AlphaSweep
-from .plugins.alpha_sweep import alpha_sweep as alpha_sweep
-from .plugins.attend_and_excite import AttendAndExcite as AttendAndExcite
-from .plugins.classifier_free import ClassifierFree as ClassifierFree
-from .plugins.composable import Composable as Composable
-from .plugins.delayed import Delayed as Delayed
-from .plugins.diffusers_guider import DiffusersGuider as DiffusersGuider
-from .plugins.fusing import Fusing as Fusing
-from .plugins.fusion_text import FusionText as FusionText
-from .plugins.grounding import Grounding as Grounding
-from .plugins.instruct import Instruct as Instruct
-from .plugins.keep_source import KeepSource as KeepSource
-from .plugins.layout import Layout as Layout
-from .plugins.mask_location import MaskLocation as MaskLocation
-from .plugins.pseudo_word import PseudoWord as PseudoWord
-from .plugins.subject_adapter import SubjectAdapter as SubjectAdapter
+from .plugins.conditioners.fusion_text import FusionText as FusionText
+from .plugins.conditioners.grounding import Grounding as Grounding
+from .plugins.conditioners.mask_location import MaskLocation as MaskLocation
+from .plugins.conditioners.pseudo_word import PseudoWord as PseudoWord
+from .plugins.conditioners.subject_adapter import SubjectAdapter as SubjectAdapter
+from .plugins.guidance.alpha_sweep import AlphaSweep as AlphaSweep
+from .plugins.guidance.alpha_sweep import alpha_sweep as alpha_sweep
+from .plugins.guidance.attend_and_excite import AttendAndExcite as AttendAndExcite
+from .plugins.guidance.classifier_free import ClassifierFree as ClassifierFree
+from .plugins.guidance.composable import Composable as Composable
+from .plugins.guidance.delayed import Delayed as Delayed
+from .plugins.guidance.diffusers_guider import DiffusersGuider as DiffusersGuider
+from .plugins.guidance.fusing import Fusing as Fusing
+from .plugins.guidance.instruct import Instruct as Instruct
+from .plugins.guidance.keep_source import KeepSource as KeepSource
+from .plugins.guidance.layout import Layout as Layout
 
 __version__: str

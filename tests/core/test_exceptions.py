@@ -6,15 +6,20 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import diffusers
-import port_plugins
 import pytest
 import torch
+from helpers import port_plugins
 from torch import nn
 
 import weft
-from weft.core import conditions, deltas, energy, pipeline, ports, stepper
+from weft.core import pipeline
+from weft.core.api import ports
 from weft.core.api.conditioner import Fixed
 from weft.core.api.guidance import LatentEdit
+from weft.core.sampling import attention_energy as energy
+from weft.core.sampling import scheduler_step as stepper
+from weft.core.unet import conditions
+from weft.core.unet import weight_deltas as deltas
 from weft.testing import random_pipeline
 
 SCENE = weft.Scene(

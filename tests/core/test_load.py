@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
+from helpers.single_file_names import original_names
 from safetensors.torch import load_file, save_file
 
 import weft
@@ -191,5 +190,4 @@ def test_full_size_sd15_from_a_folder_and_from_a_single_file(tmp_path) -> None:
 
 def to_single_file(pipe) -> dict[str, torch.Tensor]:
     """A full-size pipeline under the key names of the original repository."""
-    original_names = runpy.run_path(str(Path(__file__).parent / "single_file_names.py"))["original_names"]
     return original_names(pipe.unet, pipe.vae, pipe.text.model)

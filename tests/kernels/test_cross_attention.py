@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from attention_cases import CASES, Case
+from helpers.attention_cases import CASES, Case
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from weft.kernels.cross_attention import Regions, Segment, Segments, cross_attention, uses_kernel

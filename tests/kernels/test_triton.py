@@ -16,18 +16,21 @@ from packaging.version import Version
 
 pytest.importorskip("triton")
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 SHARED_MEMORY = 232_448  # bytes that one program may have on Hopper
 FAST = ("backward 40 groups",)
 
 
 def run(script: str, *names: str, **environment: str) -> dict[str, Any]:
     """A script's JSON; its own process, because triton reads its mode when it is imported."""
+    path = os.pathsep.join(
+        filter(None, [environment.pop("PYTHONPATH", ""), str(TESTS), os.environ.get("PYTHONPATH")])
+    )
     done = subprocess.run(
-        [sys.executable, HERE / script, *names],
+        [sys.executable, "-m", f"helpers.{script}", *names],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment, "PYTHONPATH": path},
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -37,14 +40,14 @@ def run(script: str, *names: str, **environment: str) -> dict[str, Any]:
 
 def test_the_kernels_equal_the_reference_in_the_interpreter() -> None:
     """Output, maps and gradient over heads, segments, weights, regions, groups and odd lengths, in float32."""
-    errors = run("interpreted.py")
+    errors = run("interpreted")
     assert len(errors) >= 15
     assert {name: error for name, error in errors.items() if not error <= 1e-5} == {}
 
 
 def machine_code(*names: str) -> dict[str, dict[str, int]]:
     """What a compiled kernel holds, by its name; of all kernels by default."""
-    found: dict[str, dict[str, int]] = run("hopper.py", *names)["kernels"]
+    found: dict[str, dict[str, int]] = run("hopper", *names)["kernels"]
     return found
 
 
@@ -76,12 +79,12 @@ def test_every_kernel_compiles_for_hopper_without_spills() -> None:
 @pytest.mark.timeout(1800)
 def test_the_oldest_triton_of_the_range_compiles_every_kernel(tmp_path) -> None:
     """Its interpreter cannot be asked: that of 3.6 fails at the numpy of the lock."""
-    project = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["project"]
     wanted = next(one for one in map(Requirement, project["dependencies"]) if one.name == "triton")
     oldest = min(Version(one.version) for one in wanted.specifier)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "site"]
     subprocess.run([*command, f"triton=={oldest}.*"], check=True)
-    found = run("hopper.py", PYTHONPATH=str(tmp_path / "site"), TRITON_CACHE_DIR=str(tmp_path / "cache"))
+    found = run("hopper", PYTHONPATH=str(tmp_path / "site"), TRITON_CACHE_DIR=str(tmp_path / "cache"))
     assert Version(found["triton"]).release[:2] == oldest.release[:2]
     assert len(found["kernels"]) == 12
     assert {name: holds for name, holds in found["kernels"].items() if not fits(name, holds)} == {}

@@ -6,14 +6,14 @@ import functools
 import itertools
 
 import pytest
-import subject_models as models
 import torch
+from helpers import subject_models as models
 
 import weft
 from weft.core.api.registry import registry
-from weft.plugins.fusion_text.networks import FusionTextNetworks
-from weft.plugins.grounding.networks import GroundingNetworks
-from weft.plugins.pseudo_word.networks import PseudoWordNetworks
+from weft.plugins.conditioners.fusion_text.networks import FusionTextNetworks
+from weft.plugins.conditioners.grounding.networks import GroundingNetworks
+from weft.plugins.conditioners.pseudo_word.networks import PseudoWordNetworks
 from weft.testing import random_unet
 
 SCENE = weft.Scene(

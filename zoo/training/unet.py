@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from ...core.api.attention_maps import Site
-from ...plugins.attention_loss import balanced_loss
+from ...plugins.shared.attention_loss import balanced_loss
 from .clip import text_states
 from .loop import LoopRecipe, Task
 from .pictures import Pictures, grid

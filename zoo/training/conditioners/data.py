@@ -22,10 +22,10 @@ from ....core.api.text_encoder import PromptTokens
 from ....core.pipeline import Pipeline
 from ....core.scene import ImageSource, Scene
 from ....core.scene.pixels import open_image, to_tensor
-from ....plugins.fusion_text.prompt import PLACEHOLDER
-from ....plugins.fusion_text.read import extended_tokens
-from ....plugins.grounding.features import phrase_features
-from ....plugins.subject_words import noun_positions
+from ....plugins.conditioners.fusion_text.prompt import PLACEHOLDER
+from ....plugins.conditioners.fusion_text.read import extended_tokens
+from ....plugins.conditioners.grounding.features import phrase_features
+from ....plugins.shared.subject_words import noun_positions
 from .records import SUBJECTS, Record
 
 NOUN_TOKENS = 4

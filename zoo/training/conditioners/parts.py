@@ -17,13 +17,13 @@ from ....core.api.model_view import ModelView
 from ....core.api.ports import BlockInsert, BlockModule, InputChannels, WeightDelta
 from ....core.checkpoints.tensors import fill_module, read_tensors
 from ....core.unet.conditions import Group
-from ....plugins.attention_loss import token_loss
-from ....plugins.fusion_text.networks import FusionTextNetworks
-from ....plugins.gated_attention import GatedSelfAttention
-from ....plugins.grounding.networks import GroundingNetworks
-from ....plugins.mask_location.networks import MaskLocationNetworks, background
-from ....plugins.pseudo_word.networks import PseudoWordNetworks
-from ....plugins.subject_adapter.networks import SubjectAdapterNetworks
+from ....plugins.conditioners.fusion_text.networks import FusionTextNetworks
+from ....plugins.conditioners.grounding.networks import GroundingNetworks
+from ....plugins.conditioners.mask_location.networks import MaskLocationNetworks, background
+from ....plugins.conditioners.pseudo_word.networks import PseudoWordNetworks
+from ....plugins.conditioners.subject_adapter.networks import SubjectAdapterNetworks
+from ....plugins.shared.attention_loss import token_loss
+from ....plugins.shared.gated_attention import GatedSelfAttention
 from .data import Batch
 
 BOXLESS_ONE_IN = 6

@@ -15,7 +15,7 @@ from torch import nn
 
 from ....core.api.conditioner import Conditioner
 from ....core.api.registry import registry
-from ....plugins.classifier_free import ClassifierFree
+from ....plugins.guidance.classifier_free import ClassifierFree
 from ...world import sample
 from .records import Record, world_record
 

@@ -19,7 +19,7 @@ from ....core.api.attention_maps import MapRecorder
 from ....core.pipeline import Pipeline
 from ....core.unet.conditions import Conditions
 from ....core.unet.forward import UNetWalk
-from ....plugins.attention_loss import balanced_loss, mask_loss
+from ....plugins.shared.attention_loss import balanced_loss, mask_loss
 from ..loop import Task
 from ..unet import timesteps
 from .data import Batch, Examples

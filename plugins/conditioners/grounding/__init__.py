@@ -1,0 +1,85 @@
+"""Grounding: phrases, pictures and keypoints at places of the picture (GLIGEN, Li et al. 2023, arXiv 2301.07093)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from weft.plugin import Plugin, Prepared, hookimpl, record
+
+from ...shared.trained import TrainedOnPictures
+
+if TYPE_CHECKING:
+    from weft.plugin import ModelView, Scene
+
+KEYPOINTS = (
+    "nose",
+    "left_eye",
+    "right_eye",
+    "left_ear",
+    "right_ear",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+)
+"""Names in `Subject.keypoints`, those of COCO in its order."""
+
+
+@record
+class Grounding(TrainedOnPictures):
+    """Puts subjects where their boxes are, or persons where their keypoints are.
+
+    Every subject with a box becomes a token of its phrase, its picture or both with the Fourier features of its box;
+    gated self-attention reads the tokens between self- and cross-attention of every transformer block (sections 3.1
+    and 3.2). There are always ``max_objects`` tokens (twice as many for weights that know pictures); the rest of them,
+    and all of them in a branch without grounding, are the trained null. Strength is beta of equation 8.
+
+    Weights that widen ``conv_in`` also read the scene's source and what is kept of it (inpainting).
+
+    Args:
+        weights: a ``.safetensors`` file with diffusers' names or those of GLIGEN's repository, alone or within a whole
+            UNet; the model folder's own ``weft/grounding.safetensors`` by default.
+        mode: what is known of a subject: ``text``, its phrase in its box; ``image``, its reference images in its box;
+            ``text_image``, both, or the phrase alone where it has no images; ``keypoints``, its keypoints.
+        max_objects: tokens of each kind; 30 in the released code. Keypoint weights say it themselves.
+        image_projection: a ``.safetensors`` file with the matrix that takes pictures' features to those of phrases:
+            diffusers' `CLIPImageProjection`, or the open_clip checkpoint itself. Without it they are taken as they are.
+
+    Raises:
+        UserError: on `generate`: no subject has a box (or keypoints), there are more than ``max_objects``, a subject
+            has no image in the mode ``image``, a phrase is too long, a picture cannot be read, or weights are missing,
+            do not fit or do not know the mode.
+    """
+
+    name: ClassVar[str] = "grounding"
+
+    mode: Annotated[
+        Literal["text", "image", "text_image", "keypoints"],
+        Field(description="what of a subject is put in its place"),
+    ] = "text"
+    max_objects: Annotated[int, Field(ge=1, description="grounding tokens of each kind")] = 30
+    image_projection: Annotated[
+        Path | None, Field(description="matrix from pictures' features to phrases'; none by default")
+    ] = None
+
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        from .read import read
+
+        return read(self, scene, model)
+
+
+@hookimpl
+def weft_plugins() -> Sequence[type[Plugin]]:
+    return [Grounding]

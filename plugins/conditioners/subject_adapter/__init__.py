@@ -1,0 +1,50 @@
+"""The adapter of Subject-Diffusion (Ma et al. 2023, arXiv 2307.11410)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from weft.plugin import Plugin, Prepared, hookimpl, record
+
+from ...shared.trained import TrainedOnPictures
+
+if TYPE_CHECKING:
+    from weft.plugin import ModelView, Scene
+
+
+@record
+class SubjectAdapter(TrainedOnPictures):
+    """Shows the UNet the patches of subjects' reference pictures, each with the subject's box (section 3.2).
+
+    Gated self-attention between self- and cross-attention of every transformer block reads the tokens of all subjects
+    that have a picture. Places that no subject takes hold learned nulls, and so do all of them when the adapter is
+    absent. A subject without a box, or whose box is not used, takes the learned null of a position.
+
+    Of several pictures of a subject the first is read: a token belongs to one patch of one picture, so a mean over
+    pictures would mix parts that have nothing to do with each other, and the others in places of their own would ask
+    for the subject twice. `pseudo_word` reads them all. The weights say how many subjects there may be.
+
+    Args:
+        use_box: whether the tokens say where a subject is; the box of its mask stands in for a box.
+
+    Raises:
+        UserError: on `generate`: no subject of a scene has pictures, or more have than the weights have places; one
+            cannot be read; a mask has another size than the picture or is dark; or weights are missing or do not fit.
+    """
+
+    name: ClassVar[str] = "subject_adapter"
+
+    use_box: Annotated[bool, Field(description="whether the tokens say where a subject is")] = True
+
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        from .read import read
+
+        return read(self, scene, model)
+
+
+@hookimpl
+def weft_plugins() -> Sequence[type[Plugin]]:
+    return [SubjectAdapter]

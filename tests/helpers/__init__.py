@@ -1,0 +1,1 @@
+"""Models, plugins and cases that several tests share."""

@@ -1,0 +1,100 @@
+"""Runs the Triton kernels in Triton's interpreter and prints, as JSON, how far each case is from the reference.
+
+A program of its own: the interpreter is chosen when triton is imported, for the whole process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import torch
+
+from helpers.attention_cases import Case
+from weft.kernels.combine import Rescale, Update
+from weft.kernels.combine import launch as combining
+from weft.kernels.combine import reference as expectation
+from weft.kernels.combine.call import Call as Combined
+from weft.kernels.cross_attention import launch, reference
+from weft.kernels.cross_attention.call import Call
+
+# a position and a token past the edge of a tile, several tiles, every head size of SD1.5 and the small models' own
+PARITY = {
+    "plain, head 40": Case((1, 65, 1, 40), (77,)),
+    "two segments by row, head 64": Case((2, 33, 1, 64), (77, 4), weights="row"),
+    "three segments by position, head 80": Case((2, 20, 1, 80), (9, 17, 1), weights="position"),
+    "two tiles with regions and groups, head 160": Case(
+        (2, 64, 1, 160), (130, 3), weights="row", regions=2, groups=5, rows=slice(1, 2)
+    ),
+    "regions, head 16": Case((1, 7, 2, 16), (13,), regions=3),
+    "groups of two heads, head 32": Case((1, 66, 2, 32), (77,), groups=17),
+    "all, head 8": Case((2, 9, 2, 8), (129, 16), weights="position", regions=1, groups=2, rows=slice(0, 1)),
+}
+
+
+UPDATES = {
+    "ddim": Update("ddim", 1.0, 0.6, 0.8, 0.9, 0.4, 1.0),
+    "velocity": Update("ddim", 0.8, 0.6, 1.0, 0.9, 0.4, 0.8, 0.6),
+    "euler": Update("euler", 1.0, 2.0, 1.0, 2.0, -0.5),
+    "first order": Update("dpmpp_2m", 1.0, 0.6, 0.8, 0.9, -0.3),
+    "second order": Update("dpmpp_2m", 1.0, 0.6, 0.8, 0.9, -0.3, -0.15, 1.1),
+}
+
+
+def combine(errors: dict[str, float]) -> None:
+    """Every update with three predictions, one and a half blocks long; and with a rescale."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(2, 4, 19, 20, generator=generator) for _ in range(5)]
+    *predictions, latents, before = tensors
+    latents[1, 0, 0, 0] = float("inf")
+    for name, update in UPDATES.items():
+        for rescale in (None, Rescale(0.7, (1.0, 0.0))):
+            expected, clean = expectation(predictions, (7.5, -2.0), latents, update, before, rescale)
+            out, kept = torch.full_like(latents, float("nan")), torch.full_like(latents, float("nan"))
+            call = Combined.of(predictions, (7.5, -2.0), latents, update, before, rescale)
+            found = torch.full(combining.faults(call), -1, dtype=torch.int32)
+            combining.step(call, out, kept, found)
+            title = f"{name}{'' if rescale is None else ' with a rescale'}"
+            errors[f"{title}: latents"] = distance(out.nan_to_num(posinf=0), expected.nan_to_num(posinf=0))
+            errors[f"{title}: clean"] = distance(kept.nan_to_num(posinf=0), clean.nan_to_num(posinf=0))
+            errors[f"{title}: faults"] = float(found.sum(1).tolist() != [0, 1])
+
+
+def main(names: list[str]) -> None:
+    errors: dict[str, float] = {}
+    combine(errors)
+    for name in names or PARITY:
+        given = PARITY[name].make()
+        query, segments = given.pop("query"), given.pop("segments")
+        regions, groups, rows = given.get("regions"), given.get("groups"), given.get("rows", slice(None))
+        call = Call.of(query, segments, regions, groups, rows)
+        moved = query.clone().requires_grad_(True)
+        expected, expected_maps = reference(moved, segments, regions, groups, rows)
+        out = torch.full_like(query, float("nan"))
+        maps = torch.empty(0) if expected_maps is None else torch.full_like(expected_maps, float("nan"))
+        launch.forward(call, out, maps)
+        errors[f"{name}: output"] = distance(out, expected)
+        generator = torch.Generator().manual_seed(1)
+        given_out = torch.randn(expected.shape, generator=generator)
+        value, given_maps = (expected * given_out).sum(), None
+        if expected_maps is not None:
+            errors[f"{name}: maps"] = distance(maps, expected_maps)
+            given_maps = torch.randn(expected_maps.shape, generator=generator)
+            value = value + (expected_maps * given_maps).sum()
+        (slope,) = torch.autograd.grad(value, moved)
+        found = torch.full_like(query, float("nan"))
+        launch.backward(call, given_out, given_maps, found)
+        errors[f"{name}: gradient"] = distance(found, slope)
+    print(json.dumps(errors))
+
+
+def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference, in parts of the largest number where that is above 1."""
+    return float((found - expected.detach()).abs().max() / expected.detach().abs().max().clamp_min(1.0))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
