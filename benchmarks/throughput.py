@@ -38,7 +38,7 @@ from weft.core.errors import WeftError
 from weft.core.jobs.engines.local import LocalEngine
 from weft.core.jobs.events import Listener
 from weft.core.jobs.job import Item, plan
-from weft.core.runfile.settings import read_run_file
+from weft.core.runfile.read import read_run_file
 
 RESULTS: Final = Path(__file__).parent / "results"
 BAR_PERCENT: Final = 2.0

@@ -14,7 +14,7 @@ from ..core.errors import WeftError
 from ..core.jobs.events import Listener
 from ..core.jobs.job import Item, plan
 from ..core.jobs.output_folder import Store
-from ..core.runfile.settings import read_run_file
+from ..core.runfile.read import read_run_file
 from .app import Exit
 from .report import write_report
 from .show import bar, out, print_error

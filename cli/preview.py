@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..core.api.registry import registry
 from ..core.errors import UserError
-from ..core.runfile.settings import Run, read_run_file
+from ..core.runfile.read import read_run_file
+from ..core.runfile.run import Run
 from ..core.storage.atomic import make_folder, write_image
 from ..core.storage.strict_json import read_config
 from .app import Exit

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core.errors import WeftError
-from ..core.runfile.strict_yaml import FileErrors, Problem
+from ..core.runfile.strict_yaml import FileError, FileErrors
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
@@ -23,20 +23,20 @@ def print_error(error: WeftError) -> None:
     if not isinstance(error, FileErrors):
         errors.print(Text.assemble(("error: ", "bold red"), str(error)))
         return
-    for problem in error.problems:
-        errors.print(Text.assemble(("error: ", "bold red"), str(problem)))
-        if problem.source.strip():
-            errors.print(Text(_excerpt(problem), style="dim"))
-    count = len(error.problems)
+    for one in error.errors:
+        errors.print(Text.assemble(("error: ", "bold red"), str(one)))
+        if one.source.strip():
+            errors.print(Text(_excerpt(one), style="dim"))
+    count = len(error.errors)
     if count > 1:
-        errors.print(f"{count} mistakes")
+        errors.print(f"{count} errors")
 
 
-def _excerpt(problem: Problem, width: int = 100) -> str:
-    """The line of a mistake and a caret below it; a long line is cut around the caret."""
-    start = max(0, problem.column - 1 - width // 2) if len(problem.source) > width else 0
-    line = problem.source[start : start + width].replace("\t", " ")
-    return f"  {line}\n  {' ' * (problem.column - 1 - start)}^"
+def _excerpt(error: FileError, width: int = 100) -> str:
+    """The line of an error and a caret below it; a long line is cut around the caret."""
+    start = max(0, error.column - 1 - width // 2) if len(error.source) > width else 0
+    line = error.source[start : start + width].replace("\t", " ")
+    return f"  {line}\n  {' ' * (error.column - 1 - start)}^"
 
 
 def table(*columns: str) -> Table:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import UserError
-from ..core.runfile.settings import Run, read_run_file
+from ..core.runfile.read import read_run_file
+from ..core.runfile.run import Run
 from .app import Exit
 from .show import out, print_error
 

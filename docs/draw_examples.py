@@ -22,7 +22,7 @@ from PIL import Image
 from weft.cli.generate import generate_run
 from weft.cli.report import SHEET
 from weft.core.api.registry import registry
-from weft.core.runfile.settings import read_run_file
+from weft.core.runfile.read import read_run_file
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 EXAMPLES: Final = ROOT / "examples"

@@ -10,7 +10,7 @@ import pytest
 
 import weft
 from weft.core.api.registry import Registry
-from weft.core.runfile.settings import read_run_file
+from weft.core.runfile.read import read_run_file
 from weft.core.testing import CHECKS, Case
 from weft.testing import random_pipeline
 

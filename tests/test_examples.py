@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from weft.cli.app import app
-from weft.core.runfile.settings import read_run_file
+from weft.core.runfile.read import read_run_file
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))

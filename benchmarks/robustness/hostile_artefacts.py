@@ -31,7 +31,7 @@ from PIL.PngImagePlugin import PngInfo
 import weft
 from weft.core.jobs.reproduce import checked_run
 from weft.core.provenance.write import PROVENANCE, RUN_FILE, read_provenance
-from weft.core.runfile.settings import read_run_file
+from weft.core.runfile.read import read_run_file
 from weft.core.scene.image_io import open_image
 from weft.core.storage.atomic import write_file
 from weft.testing import random_model

@@ -17,7 +17,7 @@ from figures import keep
 from mutation import mutate
 
 from weft import UserError
-from weft.core.runfile.settings import read_run_file
+from weft.core.runfile.read import read_run_file
 
 SLOWEST = 0.05
 FILES = (

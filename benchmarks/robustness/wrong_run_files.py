@@ -14,7 +14,7 @@ from typing import Any
 from figures import keep
 from PIL import Image
 
-from weft.core.runfile.settings import read_run_file
+from weft.core.runfile.read import read_run_file
 from weft.core.runfile.strict_yaml import FileErrors
 
 GOOD = """\
@@ -240,8 +240,8 @@ def run() -> dict[str, Any]:
             try:
                 read_run_file(path)
             except FileErrors as error:
-                here = [one for one in error.problems if (one.line, one.column) == place]
-                unclear = [one for one in error.problems if not (one.expected and one.found and one.hint)]
+                here = [one for one in error.errors if (one.line, one.column) == place]
+                unclear = [one for one in error.errors if not (one.expected and one.found and one.hint)]
                 if not here or unclear:
                     wrong.append({"case": label, "wanted": place, "told": str(error)[:300]})
             except Exception as error:

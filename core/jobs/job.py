@@ -15,7 +15,7 @@ from ..api.registry import registry
 from ..checkpoints.files import model_digests
 from ..errors import UserError
 from ..provenance.run_file_writer import plugin_settings, subject_settings
-from ..runfile.settings import Run
+from ..runfile.run import Run
 from ..scene.scene import ImageSource
 from ..storage.atomic import digest
 

@@ -15,7 +15,8 @@ from ..api.registry import registry
 from ..checkpoints.files import model_digests
 from ..errors import UserError
 from ..provenance.write import Kept, libraries, pixel_digest
-from ..runfile.settings import Run, runs_of
+from ..runfile.read import runs_of
+from ..runfile.run import Run
 from ..runfile.strict_yaml import parse_yaml
 from ..scene.image_io import open_image
 from ..storage.atomic import digest

@@ -77,7 +77,7 @@ def records(annotation: Any) -> Iterator[type[Any]]:
         yield from records(inner)
 
 
-# every point of a sweep can have the same mistake
+# every point of a sweep can have the same error
 @functools.cache
 def _hints(section: type[Any]) -> Mapping[str, Any]:
     return get_type_hints(section, include_extras=True)

@@ -1,4 +1,4 @@
-"""One more sentence for a mistake in a file: what to write instead, or what the setting is for. Free of torch."""
+"""One more sentence for an error in a file: what to write instead, or what the setting is for. Free of torch."""
 
 from __future__ import annotations
 

@@ -15,9 +15,8 @@ from pydantic_core import PydanticOmit, core_schema
 
 from ..api.registry import Registry, registry
 from .field_docs import descriptions
-from .migrate import VERSION
 from .scene_list import MAX_SCENES, SCENE
-from .settings import KINDS, SeedRange, Settings
+from .settings import KINDS, VERSION, SeedRange, Settings
 from .sweep import FIXED
 
 DRAFT = "http://json-schema.org/draft-07/schema#"

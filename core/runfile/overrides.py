@@ -5,44 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .settings_tree import Tree, split_path
-from .strict_yaml import FileErrors, Keys, Problem, parse_yaml
+from .strict_yaml import FileError, FileErrors, Keys, parse_yaml
 
 FLAG = "--set"
 
 
-def apply_overrides(tree: Tree, overrides: Iterable[str]) -> list[Problem]:
+def apply_overrides(tree: Tree, overrides: Iterable[str]) -> list[FileError]:
     """Put every ``path=value`` into its place, the last of one path last; gives what is wrong with them.
 
     A setting that is swept in the file is swept no more once it is overridden.
     """
-    problems = []
+    errors = []
     for text in overrides:
         path, equals, value = text.partition("=")
         path = path.strip()
         if not equals or not path:
-            problems.append(_problem(text, "path=value", f"'{text}'", "As in --set sampler.steps=20"))
+            errors.append(_error(text, "path=value", f"'{text}'", "As in --set sampler.steps=20"))
             continue
         try:
             document = parse_yaml(value or "null", f"{FLAG} {path}={_short(value)}", inline=True)
         except FileErrors as error:
-            problems += error.problems
+            errors += error.errors
             continue
         keys = _keys(path)
         if keys[0] == "version":
-            problems.append(
-                _problem(
+            errors.append(
+                _error(
                     path, "a setting that can be overridden", "'version'", "It says how the file is written."
                 )
             )
         elif not tree.has(keys):
             hint = "List items are counted from 0, as in guidance.0.scale."
-            problems.append(_problem(path, "the path of a setting", f"'{path}', which leads nowhere", hint))
+            errors.append(_error(path, "the path of a setting", f"'{path}', which leads nowhere", hint))
         else:
             sweep = tree.data.get("sweep")
             if isinstance(sweep, dict) and keys[0] != "sweep":
                 sweep.pop(path, None)
             tree.put(keys, document.data, (document, ()))
-    return problems
+    return errors
 
 
 def _keys(path: str) -> Keys:
@@ -50,8 +50,8 @@ def _keys(path: str) -> Keys:
     return ("sweep", path.removeprefix("sweep.")) if path.startswith("sweep.") else split_path(path)
 
 
-def _problem(text: str, expected: str, found: str, hint: str = "") -> Problem:
-    return Problem(f"{FLAG} {_short(text)}", 0, 0, "", expected, found, hint)
+def _error(text: str, expected: str, found: str, hint: str = "") -> FileError:
+    return FileError(f"{FLAG} {_short(text)}", 0, 0, "", expected, found, hint)
 
 
 def _short(text: str) -> str:

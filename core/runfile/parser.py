@@ -1,4 +1,4 @@
-"""Reading the settings of one run: every part is checked, and every mistake is collected."""
+"""Reading the settings of one run: every part is checked, and every error is collected."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from ..api.registry import Registry
 from ..errors import PluginError, UserError, WeftError, did_you_mean
 from ..scene.scene import Scene, locate
 from .hints import OTHER_NAMES, PATHS, about, missing_file, untyped
-from .settings import KINDS, MAX_SEEDS, Run, SeedRange, Settings
+from .run import Run
+from .settings import KINDS, MAX_SEEDS, SeedRange, Settings
 from .strict_yaml import Keys
 from .sweep import Variant
-from .validation import Complaint, complaints, written
+from .validation import FieldError, field_errors, written
 
 T = TypeVar("T")
 
 
-# made once for each section: every scene of a long list is read with it
+# one for each section: every scene of a long list is read with it
 _adapter: Any = functools.cache(TypeAdapter)
 
 
 class Reader:
-    """Reads one variant of a run file and collects its mistakes.
+    """Reads one variant of a run file and collects its errors.
 
     Args:
         variant: the settings.
@@ -43,7 +44,7 @@ class Reader:
     def __init__(self, variant: Variant, folder: Path, pictures: Path, plugins: Registry) -> None:
         self.variant, self.folder, self.pictures, self.plugins = variant, folder, pictures, plugins
         self.data = copy.deepcopy(variant.tree.data)
-        self.mistakes: list[Complaint] = []
+        self.errors: list[FieldError] = []
 
     def read(self, number: int) -> Run | None:
         """The run of the scene with this number, or None when something in it is wrong."""
@@ -54,8 +55,8 @@ class Reader:
         self._check_model()
         self._check_metrics()
         if settings is not None and len(set(settings.seeds)) < len(settings.seeds):
-            self.mistakes.append(
-                Complaint(
+            self.errors.append(
+                FieldError(
                     ("seeds",),
                     "different seeds",
                     "one that is there twice",
@@ -64,7 +65,7 @@ class Reader:
             )
         self._hand_out_negative_prompt()
         conditioners, guidance = (self._make_plugins(kind) for kind in KINDS)
-        if settings is None or self.mistakes:
+        if settings is None or self.errors:
             return None
         scene = Scene(settings.prompt, settings.subjects, settings.maps, settings.source, settings.edit_mask)
         return Run(
@@ -85,8 +86,8 @@ class Reader:
             made: T = _adapter(section).validate_json(json.dumps(data), strict=True)
             return made
         except ValidationError as error:
-            found = complaints(section, data, error, also)
-            self.mistakes += [replace(mistake, keys=keys + mistake.keys) for mistake in found]
+            found = field_errors(section, data, error, also)
+            self.errors += [replace(error, keys=keys + error.keys) for error in found]
             return None
 
     def _expand_seeds(self) -> None:
@@ -100,7 +101,7 @@ class Reader:
             if type(given) is int:
                 hint = f"Write [{given}] for one seed, {{count: {given}}} for many."
             expected = f"a list of seeds, or a mapping with 'count' (1 to {MAX_SEEDS})"
-            self.mistakes.append(Complaint(("seeds",), expected, written(given), hint))
+            self.errors.append(FieldError(("seeds",), expected, written(given), hint))
             del self.data["seeds"]
 
     def _resolve_pictures(self) -> None:
@@ -109,7 +110,7 @@ class Reader:
             if self._is_there(path, Path.is_file):
                 holder[name] = str(path.resolve())
                 continue
-            self.mistakes.append(Complaint(keys, "a picture", *self._no_such_file(path, holder[name])))
+            self.errors.append(FieldError(keys, "a picture", *self._no_such_file(path, holder[name])))
 
     def _is_there(self, path: Path, test: Any) -> bool:
         try:
@@ -137,7 +138,7 @@ class Reader:
             except UserError as error:
                 name = "occurrence" if "'occurrence'" in error.place else "phrase"
                 place: Keys = ("subjects", index, name)
-                self.mistakes.append(Complaint(place, error.expected, error.found, error.hint))
+                self.errors.append(FieldError(place, error.expected, error.found, error.hint))
 
     def _check_model(self) -> None:
         name = self.data.get("model")
@@ -154,7 +155,7 @@ class Reader:
         hint = did_you_mean(name, known) or PATHS
         if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
             hint = "Pickled weights are never read; convert them to .safetensors."
-        self.mistakes.append(Complaint(("model",), expected, written(name), hint))
+        self.errors.append(FieldError(("model",), expected, written(name), hint))
 
     def _check_metrics(self) -> None:
         names = self.data.get("metrics")
@@ -165,7 +166,7 @@ class Reader:
                 hint = (
                     did_you_mean(name, known) or "Others come in packages of their own, installed with pip."
                 )
-                self.mistakes.append(Complaint(("metrics", index), expected, written(name), hint))
+                self.errors.append(FieldError(("metrics", index), expected, written(name), hint))
 
     def _hand_out_negative_prompt(self) -> None:
         """Give the top-level negative prompt to the guidance strategies that read one."""
@@ -186,12 +187,12 @@ class Reader:
                     place: Keys = ("guidance", index, "negative_prompt")
                     found = "one here and one at the top"
                     hint = "The one at the top reaches every strategy that reads one."
-                    self.mistakes.append(Complaint(place, "one negative prompt", found, hint))
+                    self.errors.append(FieldError(place, "one negative prompt", found, hint))
                 section["negative_prompt"] = text
         if not readers:
             expected = "a guidance strategy that reads it, such as classifier_free"
             hint = "Add classifier_free to 'guidance', or take the line out."
-            self.mistakes.append(Complaint(("negative_prompt",), expected, "none under 'guidance'", hint))
+            self.errors.append(FieldError(("negative_prompt",), expected, "none under 'guidance'", hint))
 
     def _sections(self, kind: str) -> list[dict[str, Any]]:
         """The plugin sections that have a type; the others are told by `_make_plugins`."""
@@ -205,16 +206,16 @@ class Reader:
             if not section:
                 expected = "a plugin's name, or a mapping with 'type: name'"
                 given = self.data[kind][index]
-                self.mistakes.append(Complaint(keys, expected, written(given), untyped(given)))
+                self.errors.append(FieldError(keys, expected, written(given), untyped(given)))
                 continue
             try:
                 plugin = self.plugins.plugin(section["type"], KINDS[kind])
             except UserError as error:
                 hint = OTHER_NAMES.get(section["type"].lower(), "") or error.hint
-                self.mistakes.append(Complaint((*keys, "type"), error.expected, error.found, hint))
+                self.errors.append(FieldError((*keys, "type"), error.expected, error.found, hint))
             except PluginError as error:
                 hint = "`weft plugins list` shows what is broken, and where it came from."
-                self.mistakes.append(Complaint((*keys, "type"), "a plugin that works", str(error), hint))
+                self.errors.append(FieldError((*keys, "type"), "a plugin that works", str(error), hint))
             else:
                 fields = {name: value for name, value in section.items() if name != "type"}
                 self._resolve_files(plugin, fields, keys)
@@ -230,7 +231,7 @@ class Reader:
                     fields[name] = str(path.resolve())
                 else:
                     found, hint = self._no_such_file(path, value)
-                    self.mistakes.append(Complaint((*keys, name), "a file or a folder", found, hint))
+                    self.errors.append(FieldError((*keys, name), "a file or a folder", found, hint))
 
 
 @functools.cache

@@ -13,14 +13,14 @@ from .strict_yaml import (
     MAX_BYTES,
     MAX_DEPTH,
     Document,
+    FileError,
     FileErrors,
     Keys,
-    Problem,
     parse_yaml,
     read_text,
     read_yaml,
 )
-from .validation import Complaint, unknown, written
+from .validation import FieldError, unknown, written
 
 MAX_SCENES = 10_000
 MAX_FILE_BYTES = 32_000_000
@@ -31,7 +31,7 @@ LISTS = "Write [{prompt: a toy}, {prompt: a star}], or the name of a file such a
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list[Problem]]:
+def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list[FileError]]:
     """The settings of every scene, each with the folder that its pictures are relative to, and what is wrong.
 
     Args:
@@ -42,11 +42,11 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
         return [(tree, folder)], []
     origin, keys = tree.origin(("scenes",))
     value = tree.take(("scenes",))
-    problems = []
+    errors = []
     for name in SCENE:
         if name in tree.data and name != "negative_prompt":
-            mistake = Complaint((name,), "it in every scene", "it beside 'scenes'", BESIDE, at_name=True)
-            problems.append(tree.problem(mistake))
+            error = FieldError((name,), "it in every scene", "it beside 'scenes'", BESIDE, at_name=True)
+            errors.append(tree.error(error))
     if isinstance(value, list):
         found = [(origin, (*keys, index), scene) for index, scene in enumerate(value)]
         pictures = folder
@@ -55,24 +55,24 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
             path = _path(folder, value)
             found, wrong = _read(path)
         except FileErrors as error:
-            return [], [*problems, *error.problems]
+            return [], [*errors, *error.errors]
         except _NotThere as error:
-            return [], [*problems, origin.problem(keys, *error.args)]
-        problems += wrong
+            return [], [*errors, origin.error(keys, *error.args)]
+        errors += wrong
         pictures = path.parent
     else:
         return [], [
-            *problems,
-            origin.problem(keys, "a list of scenes, or a file of them", written(value), LISTS),
+            *errors,
+            origin.error(keys, "a list of scenes, or a file of them", written(value), LISTS),
         ]
     if not 0 < len(found) <= MAX_SCENES:
         expected = f"1 to {MAX_SCENES:,} scenes"
-        return [], problems or [origin.problem(keys, expected, f"{len(found):,}", LISTS)]
+        return [], errors or [origin.error(keys, expected, f"{len(found):,}", LISTS)]
     trees = []
     for document, place, scene in found:
         content = {"prompt": scene} if isinstance(scene, str) else scene
         wrong = _check(document, place, content)
-        problems += wrong
+        errors += wrong
         if not wrong:
             made = tree.copy()
             for name in SCENE:
@@ -83,7 +83,7 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
                 elif name not in made.data:
                     made.credit((name,), written_at)
             trees.append((made, pictures))
-    return trees, problems
+    return trees, errors
 
 
 class _NotThere(Exception):
@@ -97,10 +97,10 @@ def _path(folder: Path, name: str) -> Path:
     return path
 
 
-def _check(document: Document, keys: Keys, scene: Any) -> list[Problem]:
+def _check(document: Document, keys: Keys, scene: Any) -> list[FileError]:
     if not isinstance(scene, dict):
         return [
-            document.problem(
+            document.error(
                 keys,
                 "a scene, such as {prompt: a red star}",
                 written(scene),
@@ -108,24 +108,24 @@ def _check(document: Document, keys: Keys, scene: Any) -> list[Problem]:
             )
         ]
     wrong = [unknown((*keys, name), name, list(SCENE)) for name in scene if name not in SCENE]
-    return [document.problem(one.keys, one.expected, one.found, one.hint, one.at_name) for one in wrong]
+    return [document.error(one.keys, one.expected, one.found, one.hint, one.at_name) for one in wrong]
 
 
-def _read(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[Problem]]:
+def _read(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[FileError]]:
     if path.suffix == ".jsonl":
         return _read_lines(path)
     document = read_yaml(path)
     if not isinstance(document.data, list):
         raise FileErrors(
-            [document.problem((), "a list of scenes", written(document.data), "Start each with '- '.")]
+            [document.error((), "a list of scenes", written(document.data), "Start each with '- '.")]
         )
     return [(document, (index,), scene) for index, scene in enumerate(document.data)], []
 
 
-def _read_lines(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[Problem]]:
+def _read_lines(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[FileError]]:
     lines = read_text(path, MAX_FILE_BYTES).split("\n")
     found: list[tuple[Document, Keys, Any]] = []
-    problems: list[Problem] = []
+    errors: list[FileError] = []
     for number, line in enumerate(lines):
         if line.strip():
             document = _Line(str(path), [line.rstrip("\r")], above=number)
@@ -133,16 +133,16 @@ def _read_lines(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[Prob
                 document.data = _parse_line(document)
                 found.append((document, (), document.data))
             except FileErrors as error:
-                problems += error.problems
-    return found, problems
+                errors += error.errors
+    return found, errors
 
 
 class _Line(Document):
-    """One line of JSON; its places are looked for when there is a mistake to tell, as finding them is slow."""
+    """One line of JSON; its places are looked for when there is an error to report, as finding them is slow."""
 
-    def problem(
+    def error(
         self, keys: Keys, expected: str, found: str, hint: str = "", at_name: bool = False
-    ) -> Problem:
+    ) -> FileError:
         if not self.values:
             try:
                 parsed = parse_yaml(self.lines[0], self.name, self.above)
@@ -150,7 +150,7 @@ class _Line(Document):
                 self.values[()] = (1, 1)
             else:
                 self.values, self.names = parsed.values, parsed.names
-        return super().problem(keys, expected, found, hint, at_name)
+        return super().error(keys, expected, found, hint, at_name)
 
 
 class _Repeated(Exception):
@@ -180,7 +180,7 @@ def _parse_line(document: _Line) -> Any:
         if any(_SURROGATE.search(text) for text in texts):
             raise FileErrors([document.at((1, 1), "text", "half a character")])
         if isinstance(value, float) and not math.isfinite(value):
-            raise FileErrors([document.problem(keys, "a finite number", str(value))])
+            raise FileErrors([document.error(keys, "a finite number", str(value))])
     return data
 
 

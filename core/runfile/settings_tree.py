@@ -6,8 +6,8 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from .strict_yaml import Document, Keys, Problem
-from .validation import Complaint
+from .strict_yaml import Document, FileError, Keys
+from .validation import FieldError
 
 Origin = tuple[Document, Keys]
 """A document, and the keys of a value in it."""
@@ -59,24 +59,10 @@ class Tree:
         holder = _holder(self.data, keys) if self.has(keys) else None
         return holder.pop(keys[-1], None) if isinstance(holder, dict) else None
 
-    def move(self, old: Keys, new: Keys) -> bool:
-        """Give a setting another path, and remember where it was written; False when it is not there."""
-        holder: Any = self.data
-        for key in old:
-            known = (
-                holder if isinstance(holder, dict) else range(len(holder)) if isinstance(holder, list) else ()
-            )
-            if key not in known:
-                return False
-            holder = holder[key]
-        origin = self.origin(old)
-        self.put(new, self.take(old), origin)
-        return True
-
-    def problem(self, mistake: Complaint) -> Problem:
-        """A mistake with the file, line and column of its value."""
-        document, keys = self.origin(mistake.keys)
-        return document.problem(keys, mistake.expected, mistake.found, mistake.hint, mistake.at_name)
+    def error(self, error: FieldError) -> FileError:
+        """An error with the file, line and column of its value."""
+        document, keys = self.origin(error.keys)
+        return document.error(keys, error.expected, error.found, error.hint, error.at_name)
 
     def _forget(self, keys: Keys) -> None:
         for known in [known for known in self._origins if known[: len(keys)] == keys]:

@@ -1,4 +1,4 @@
-"""Reading YAML from strangers: a small loader over parse events that refuses what run files do not need.
+"""Reading untrusted YAML: a small loader over parse events that refuses what run files do not need.
 
 PyYAML's own loaders construct Python objects, expand aliases without a limit, let duplicate keys win silently and read
 `no` as False. This one reads the events of a single document of at most 1 MB and 32 levels into plain values by the
@@ -40,18 +40,18 @@ _HINTS = {
     "unknown escape character": "In single quotes a backslash is a plain character.",
 }
 _NO_NUMBER = "Every setting has bounds; left out, it takes its default."
-_LEVELS = (f"at most {MAX_DEPTH} levels", "more", "No setting has that many; is a bracket there by mistake?")
+_LEVELS = (f"at most {MAX_DEPTH} levels", "more", "No setting has that many; is there a bracket too many?")
 _UNCLEAR = "Look at the indentation, the quotes and the brackets here and on the line above."
 _NO_REFERENCES = "Write the value out wherever it is needed. A text that starts with '&' or '*' needs quotes."
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Problem(UserError):
-    """One mistake in a file, with the line it is on.
+class FileError(UserError):
+    """An error in a file, with the line it is on.
 
     Args:
         file: the file's name, as the user gave it.
-        line: counted from 1; 0 when the mistake has no line (the file cannot be read).
+        line: counted from 1; 0 when the error has no line (the file cannot be read).
         column: counted from 1.
         source: the text of that line.
     """
@@ -64,16 +64,16 @@ class Problem(UserError):
 
 
 class FileErrors(UserError):
-    """Every mistake that was found in a file, in the order of its lines; those of other files that it names follow."""
+    """Every error in a file, in the order of its lines; those of other files that it names follow."""
 
-    def __init__(self, problems: list[Problem]) -> None:
-        files = list(dict.fromkeys(problem.file for problem in problems))
-        self.problems = tuple(sorted(problems, key=lambda one: (files.index(one.file), one.line, one.column)))
-        first = self.problems[0]
+    def __init__(self, errors: list[FileError]) -> None:
+        files = list(dict.fromkeys(error.file for error in errors))
+        self.errors = tuple(sorted(errors, key=lambda one: (files.index(one.file), one.line, one.column)))
+        first = self.errors[0]
         super().__init__(first.place, first.expected, first.found, first.hint)
 
     def __str__(self) -> str:
-        return "\n".join(str(problem) for problem in self.problems)
+        return "\n".join(str(error) for error in self.errors)
 
 
 @dataclass
@@ -98,22 +98,22 @@ class Document:
     values: dict[Keys, tuple[int, int]] = field(default_factory=dict)
     names: dict[Keys, tuple[int, int]] = field(default_factory=dict)
 
-    def problem(
+    def error(
         self, keys: Keys, expected: str, found: str, hint: str = "", at_name: bool = False
-    ) -> Problem:
-        """A mistake at the value (or at its name) that these keys lead to, or as near to it as the file goes."""
+    ) -> FileError:
+        """An error at the value (or at its name) that these keys lead to, or as near to it as the file goes."""
         while keys and keys not in self.values:
             keys, at_name = keys[:-1], False
         marks = self.names if at_name and keys in self.names else self.values
         return self.at(marks.get(keys, (1, 1)), expected, found, hint)
 
-    def at(self, mark: tuple[int, int], expected: str, found: str, hint: str = "") -> Problem:
-        """A mistake at a line and column."""
+    def at(self, mark: tuple[int, int], expected: str, found: str, hint: str = "") -> FileError:
+        """An error at a line and column."""
         if self.inline:
-            return Problem(self.name, 0, 0, "", expected, found, hint)
+            return FileError(self.name, 0, 0, "", expected, found, hint)
         line, column = mark
         source = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
-        return Problem(self.name, line + self.above, column, source, expected, found, hint)
+        return FileError(self.name, line + self.above, column, source, expected, found, hint)
 
 
 def read_yaml(path: str | Path) -> Document:
@@ -140,7 +140,7 @@ def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
     if len(raw) > limit:
         raise FileErrors(
             [
-                Problem(
+                FileError(
                     name,
                     0,
                     0,
@@ -158,7 +158,7 @@ def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
         column = error.start - raw.rfind(b"\n", 0, error.start)
         found = f"the byte 0x{raw[error.start]:02x}"
         raise FileErrors(
-            [Problem(name, line, column, "", "text in UTF-8", found, "Save it again as UTF-8.")]
+            [FileError(name, line, column, "", "text in UTF-8", found, "Save it again as UTF-8.")]
         ) from None
 
 
@@ -169,18 +169,18 @@ def parse_yaml(text: str, name: str = "<text>", above: int = 0, inline: bool = F
     try:
         builder.read(yaml.parse(text, Loader=_Loader))
     except _TooDeepError as error:
-        builder.problems.append(document.at(_place(error.mark), *_LEVELS))
+        builder.errors.append(document.at(_place(error.mark), *_LEVELS))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         found = " ".join(part for part in (error.context, error.problem) if part)
         hint = next((hint for part, hint in _HINTS.items() if part in found), _UNCLEAR)
-        builder.problems.append(document.at(_place(mark), "valid YAML", found, hint))
+        builder.errors.append(document.at(_place(mark), "valid YAML", found, hint))
     except FileErrors:
         raise
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         mark_at = (before.count("\n") + 1, error.position - before.rfind("\n"))
-        builder.problems.append(
+        builder.errors.append(
             document.at(
                 mark_at,
                 "printable characters",
@@ -189,11 +189,11 @@ def parse_yaml(text: str, name: str = "<text>", above: int = 0, inline: bool = F
             )
         )
     except (ValueError, OverflowError):  # from PyYAML's scanner
-        builder.problems.append(
+        builder.errors.append(
             document.at((1, 1), "valid YAML", "an escape or a version that is too large", _UNCLEAR)
         )
-    if builder.problems:
-        raise FileErrors(builder.problems)
+    if builder.errors:
+        raise FileErrors(builder.errors)
     return document
 
 
@@ -202,7 +202,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> FileErrors:
     if isinstance(error, FileNotFoundError) and path.parent.is_dir():
         hint = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
     found = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return FileErrors([Problem(str(path), 0, 0, "", "a file that can be read", found, hint)])
+    return FileErrors([FileError(str(path), 0, 0, "", "a file that can be read", found, hint)])
 
 
 def _place(mark: Any) -> tuple[int, int]:
@@ -235,11 +235,11 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Builder:
-    """Turns events into the data of a document; recoverable mistakes are collected, so that all are told at once."""
+    """Turns events into the data of a document; recoverable errors are collected, so that all are reported at once."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.problems: list[Problem] = []
+        self.errors: list[FileError] = []
 
     def read(self, events: Iterator[Any]) -> None:
         documents = 0
@@ -254,7 +254,7 @@ class _Builder:
             elif isinstance(event, yaml.NodeEvent):
                 self.document.data = self._node(event, events, ())
         if not documents:
-            self.problems.append(
+            self.errors.append(
                 self.document.at(
                     (1, 1),
                     "a mapping of settings",
@@ -349,4 +349,4 @@ class _Builder:
             return None
 
     def _refuse(self, event: Any, expected: str, found: str, hint: str = "") -> None:
-        self.problems.append(self.document.at(_place(event.start_mark), expected, found, hint))
+        self.errors.append(self.document.at(_place(event.start_mark), expected, found, hint))

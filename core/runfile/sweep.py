@@ -10,7 +10,7 @@ from typing import Any
 
 from .settings_tree import Tree, split_path
 from .strict_yaml import Keys
-from .validation import Complaint, written
+from .validation import FieldError, written
 
 MAX_VARIANTS = 1000
 FIXED = ("version", "seeds", "sweep", "scenes", "metrics")
@@ -29,20 +29,20 @@ class Variant:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-def variants(sweep: Any, tree: Tree) -> tuple[list[Variant], list[Complaint]]:
+def variants(sweep: Any, tree: Tree) -> tuple[list[Variant], list[FieldError]]:
     """Every point of the grid, the last axis running fastest, and what is wrong with the sweep.
 
     Args:
         sweep: what the file says, for example ``{"guidance.0.alpha": [0, 0.5, 1]}``.
         tree: the rest of the file; it is copied.
     """
-    axes, mistakes = _axes(sweep, tree)
-    if mistakes:
-        return [Variant(tree.copy())], mistakes
+    axes, errors = _axes(sweep, tree)
+    if errors:
+        return [Variant(tree.copy())], errors
     count = math.prod(len(values) for values in axes.values())
     if count > MAX_VARIANTS:
         return [], [
-            Complaint(
+            FieldError(
                 ("sweep",),
                 f"at most {MAX_VARIANTS} combinations",
                 f"{count}",
@@ -60,27 +60,27 @@ def variants(sweep: Any, tree: Tree) -> tuple[list[Variant], list[Complaint]]:
     return points, []
 
 
-def _axes(sweep: Any, tree: Tree) -> tuple[dict[str, list[Any]], list[Complaint]]:
+def _axes(sweep: Any, tree: Tree) -> tuple[dict[str, list[Any]], list[FieldError]]:
     example = "a mapping such as {sampler.steps: [20, 50]}"
     if not isinstance(sweep, dict):
         return {}, [
-            Complaint(
+            FieldError(
                 ("sweep",), example, written(sweep), "Each setting is named by its path and has a list."
             )
         ]
-    mistakes = []
+    errors = []
     for path, values in sweep.items():
         place: Keys = ("sweep", path)
         target = split_path(path)
         if path == "" or target[0] in FIXED:
             hint = "Every point of the grid is drawn with the same ones: write it outside the sweep."
-            mistakes.append(Complaint(place, "a setting that can be swept", f"'{path}'", hint, at_name=True))
+            errors.append(FieldError(place, "a setting that can be swept", f"'{path}'", hint, at_name=True))
         elif not tree.has(target):
             hint = "List items are counted from 0, as in guidance.0.scale."
             found = f"'{path}', which leads nowhere"
-            mistakes.append(Complaint(place, "the path of a setting", found, hint, at_name=True))
+            errors.append(FieldError(place, "the path of a setting", found, hint, at_name=True))
         if not isinstance(values, list) or not values:
             one = f"Write [{written(values)}] for one value." if isinstance(values, (int, float, str)) else ""
             hint = one or "Give at least one value in brackets, as in [5, 7.5]."
-            mistakes.append(Complaint(place, "a list of values", written(values), hint))
-    return {} if mistakes else sweep, mistakes
+            errors.append(FieldError(place, "a list of values", written(values), hint))
+    return {} if errors else sweep, errors

@@ -1,4 +1,4 @@
-"""From pydantic's errors to mistakes in a file: where each is, what was expected, what is there."""
+"""From pydantic's errors to errors in a file: where each is, what was expected, what is there."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _NOT_YAML = {"is_instance_of", "needs_python_object"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Complaint:
-    """A mistake at a value of a document, before its line is known; ``at_name`` when the key itself is the mistake."""
+class FieldError:
+    """An error at a value of a document, before its line is known; ``at_name`` when the key itself is wrong."""
 
     keys: Keys
     expected: str
@@ -30,10 +30,10 @@ class Complaint:
     at_name: bool = False
 
 
-def complaints(
+def field_errors(
     section: type, data: Any, error: ValidationError, also: Iterable[str] = ()
-) -> Iterator[Complaint]:
-    """Every mistake that pydantic found in ``data``, once for each value.
+) -> Iterator[FieldError]:
+    """Every error that pydantic found in ``data``, once for each value.
 
     Args:
         section: the record that ``data`` was read as.
@@ -70,12 +70,12 @@ def complaints(
             bound = _BOUNDS[kind].format(**context) if kind in _BOUNDS else _EXPECTED.get(kind)
             expected, found = bound or wanted(item["msg"]), written(item["input"])
         hint = hint or advice(section, keys, kind, item["input"], context)
-        yield Complaint(keys, expected, found, hint)
+        yield FieldError(keys, expected, found, hint)
 
 
-def unknown(keys: Keys, name: str, known: list[str]) -> Complaint:
+def unknown(keys: Keys, name: str, known: list[str]) -> FieldError:
     """A setting that does not exist."""
-    return Complaint(keys, f"one of {', '.join(known)}", f"'{name}'", other_name(name, known), at_name=True)
+    return FieldError(keys, f"one of {', '.join(known)}", f"'{name}'", other_name(name, known), at_name=True)
 
 
 def written(value: Any) -> str:

@@ -134,7 +134,7 @@ def test_mistakes_show_the_line_with_a_caret(folder: Path) -> None:
     assert done.exit_code == 2
     assert "run.yaml:4:18: expected a whole number, found 'two'" in done.stderr
     assert "  sampler: {steps: two}\n                   ^\n" in done.stderr
-    assert done.stderr.rstrip().endswith("3 mistakes")
+    assert done.stderr.rstrip().endswith("3 errors")
 
 
 def test_validate_counts_pictures(folder: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from ...api.generation_settings import Recipe
 from ...errors import UserError, WeftError
 from ...pipeline import BATCH_SIZE, Pipeline
-from ...runfile.settings import Run
+from ...runfile.run import Run
 from ...scene.pixels import open_image
 from ...scene.scene import ImageSource, Scene
 from ..batch_runner import Drawer, rectangle

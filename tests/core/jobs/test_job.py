@@ -20,7 +20,8 @@ from weft.core.jobs.job import Item, plan
 from weft.core.jobs.manifest import Manifest
 from weft.core.jobs.output_folder import Store
 from weft.core.pipeline import Pipeline
-from weft.core.runfile.settings import Run, read_run_file
+from weft.core.runfile.read import read_run_file
+from weft.core.runfile.run import Run
 from weft.testing import random_pipeline
 
 RUN = """\

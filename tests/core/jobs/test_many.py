@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from weft import ClassifierFree
-from weft.core.runfile.migrate import migrate
-from weft.core.runfile.settings import Run, read_run_file
-from weft.core.runfile.settings_tree import Tree
-from weft.core.runfile.strict_yaml import FileErrors, parse_yaml
+from weft.core.runfile.read import read_run_file
+from weft.core.runfile.run import Run
+from weft.core.runfile.strict_yaml import FileErrors
 
 RUN = """\
 version: 1
@@ -47,7 +46,7 @@ def read(folder: Path, *overrides: str) -> list[Run]:
 def mistakes(call: Callable[[], Any]) -> list[str]:
     with pytest.raises(FileErrors) as caught:
         call()
-    return [str(problem).replace(f"{Path(problem.file).parent}/", "") for problem in caught.value.problems]
+    return [str(one).replace(f"{Path(one.file).parent}/", "") for one in caught.value.errors]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "yaml", "in the run file"])
@@ -180,60 +179,9 @@ def test_a_wrong_override_is_named(folder: Path, override: str, message: str) ->
     (folder / "run.yaml").write_text("{version: 1, model: tiny, prompt: a toy}")
     with pytest.raises(FileErrors) as caught:
         read(folder, override)
-    told = [str(problem) for problem in caught.value.problems]
+    told = [str(one) for one in caught.value.errors]
     assert len(told) == 1, told
     assert told[0].startswith(message)
-
-
-def _rename_images(tree: Tree) -> None:
-    """As a next version might: 'pictures' was called so once, and 'sampler.steps' stood at the top."""
-    tree.move(("steps",), ("sampler", "steps"))
-    for index in range(len(tree.data.get("subjects", []))):
-        tree.move(("subjects", index, "pictures"), ("subjects", index, "images"))
-
-
-OLD = """\
-version: 1
-steps: 20
-subjects:
-  - {phrase: toy, pictures: [a.png]}
-"""
-
-
-def test_an_older_version_is_brought_up_step_by_step() -> None:
-    tree = Tree(parse_yaml(OLD, "run.yaml"))
-
-    def third(tree: Tree) -> None:
-        tree.move(("sampler", "steps"), ("sampler", "count"))
-
-    assert migrate(tree, {1: _rename_images, 2: third}, version=3) == 1
-    assert tree.data == {
-        "version": 3,
-        "subjects": [{"phrase": "toy", "images": ["a.png"]}],
-        "sampler": {"count": 20},
-    }
-
-
-def test_mistakes_in_moved_settings_are_told_where_they_are_written() -> None:
-    from weft.core.runfile.validation import Complaint
-
-    tree = Tree(parse_yaml(OLD, "run.yaml"))
-    migrate(tree, {1: _rename_images}, version=2)
-    told = tree.problem(Complaint(("subjects", 0, "images", 0), "a picture", "none"))
-    assert told.place == "run.yaml:4:30"
-    assert tree.problem(Complaint(("sampler", "steps"), "more", "20")).place == "run.yaml:2:8"
-
-
-@pytest.mark.parametrize(
-    ("version", "message"),
-    [
-        ("4", "expected a version from 2 to 3, found 4. The file is made for a newer weft; this one cannot read it."),
-        ("1", "expected a version from 2 to 3, found 1. Files are read from version 2 on."),
-    ],
-)  # fmt: skip
-def test_versions_that_no_step_leads_from(version: str, message: str) -> None:
-    tree = Tree(parse_yaml(OLD.replace("version: 1", f"version: {version}"), "run.yaml"))
-    assert mistakes(lambda: migrate(tree, {2: _rename_images}, version=3)) == [f"run.yaml:1:10: {message}"]
 
 
 def test_many_scenes_are_read_fast(folder: Path) -> None:

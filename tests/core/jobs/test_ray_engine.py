@@ -16,7 +16,7 @@ from weft import UserError, WeftError
 from weft.core.api.generation_settings import Recipe
 from weft.core.jobs.events import Listener
 from weft.core.jobs.job import Item, plan
-from weft.core.runfile.settings import read_run_file
+from weft.core.runfile.read import read_run_file
 
 RUN = """\
 version: 1

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from weft import ClassifierFree
-from weft.core.runfile.settings import Run, Sampler, read_run_file
+from weft.core.runfile.read import read_run_file
+from weft.core.runfile.run import Run
+from weft.core.runfile.settings import Sampler
 from weft.core.runfile.strict_yaml import FileErrors
 
 GOOD = """\
@@ -264,7 +266,7 @@ def test_every_mistake_is_told_once(folder: Path) -> None:
     text = GOOD.replace("sd15", "sd14").replace("euler", "eular") + "sweep: {guidance.0.scale: [1, 2, 3]}"
     with pytest.raises(FileErrors) as caught:
         read(folder, text)
-    assert [problem.line for problem in caught.value.problems] == [2, 8]
+    assert [error.line for error in caught.value.errors] == [2, 8]
 
 
 def test_mutated_files_raise_nothing_else(folder: Path) -> None:
@@ -305,7 +307,7 @@ def test_reading_needs_no_torch(folder: Path) -> None:
     import subprocess
 
     (folder / "run.yaml").write_text(GOOD)
-    code = "import sys, weft.core.runfile.settings as r; r.read_run_file('run.yaml'); sys.exit('torch' in sys.modules)"
+    code = "import sys, weft.core.runfile.read as r; r.read_run_file('run.yaml'); sys.exit('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60
     )

@@ -37,7 +37,7 @@ def test_places_are_lines_and_columns_from_one() -> None:
     document = parse_yaml(EXAMPLE)
     assert document.values["subjects", 0, "box", 1] == (4, 31)
     assert document.names["subjects", 0, "box"] == (4, 19)
-    assert document.problem(("subjects", 0, "box", 9), "a", "b").place == "<text>:4:24"
+    assert document.error(("subjects", 0, "box", 9), "a", "b").place == "<text>:4:24"
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_refusals_say_where_and_what(text: str, message: str) -> None:
 def test_every_mistake_is_told_in_the_order_of_lines() -> None:
     with pytest.raises(FileErrors) as caught:
         parse_yaml("a: &x 1\nb: .inf\nb: 2\n")
-    assert [problem.line for problem in caught.value.problems] == [1, 2, 3]
-    assert caught.value.problems[1].source == "b: .inf"
+    assert [error.line for error in caught.value.errors] == [1, 2, 3]
+    assert caught.value.errors[1].source == "b: .inf"
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

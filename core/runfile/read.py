@@ -1,0 +1,106 @@
+"""Reading run files: YAML in, runs out. Free of torch.
+
+`read_run_file` reports every error at once, each with its line. A valid file is a list of runs: one, or one for every
+scene and every point of its sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..api.registry import Registry, registry
+from .overrides import apply_overrides
+from .parser import Reader
+from .run import Run
+from .scene_list import scene_trees
+from .settings import KINDS, VERSION
+from .settings_tree import Tree
+from .strict_yaml import Document, FileError, FileErrors, read_yaml
+from .sweep import variants
+from .validation import written
+
+MAX_PICTURES = 100_000
+MAX_ERRORS = 100
+"""Errors after which the rest of a file is not read: every scene of a long list can have the same one."""
+
+
+def read_run_file(
+    path: str | Path, plugins: Registry | None = None, overrides: Iterable[str] = ()
+) -> list[Run]:
+    """Read, check and expand a run file. Paths in it are relative to its folder.
+
+    Args:
+        plugins: where plugins, models and metrics are looked up; the installed ones by default.
+        overrides: ``path=value`` each, for example ``sampler.steps=20``; they are checked as the file is.
+
+    Raises:
+        FileErrors: everything that is wrong with it.
+    """
+    return runs_of(read_yaml(path), Path(path).parent, plugins, overrides)
+
+
+def runs_of(
+    document: Document, folder: Path, plugins: Registry | None = None, overrides: Iterable[str] = ()
+) -> list[Run]:
+    """As `read_run_file`, of a document that is read already; its paths are relative to ``folder``."""
+    if not isinstance(document.data, dict):
+        start = "a mapping that starts with 'version: 1'"
+        hint = "Settings are written as name: value, such as prompt: a toy on grass"
+        raise FileErrors([document.error((), start, written(document.data), hint)])
+    tree = Tree(document)
+    _check_version(tree)
+    unique = _Unique()
+    _complete(tree)
+    unique.add(apply_overrides(tree, overrides))
+    _complete(tree)
+    sweep = tree.take(("sweep",))
+    scenes, scene_errors = scene_trees(tree, folder)
+    unique.add(scene_errors)
+    runs: list[Run] = []
+    for number, (scene, pictures) in enumerate(scenes):
+        grid, sweep_errors = variants({} if sweep is None else sweep, scene)
+        unique.add(map(scene.error, sweep_errors))
+        for variant in grid:
+            reader = Reader(variant, folder, pictures, plugins or registry())
+            run = reader.read(number)
+            unique.add(map(variant.tree.error, reader.errors))
+            if run is not None:
+                runs.append(run)
+        if len(unique.errors) >= MAX_ERRORS:
+            break
+    pictures_count = sum(len(run.seeds) for run in runs)
+    if pictures_count > MAX_PICTURES and not unique.errors:
+        limit, hint = f"at most {MAX_PICTURES:,} pictures", "Fewer seeds, or a run file for each part."
+        unique.add([document.error((), limit, f"{pictures_count:,}", hint)])
+    if unique.errors:
+        raise FileErrors(list(unique.errors.values()))
+    return runs
+
+
+class _Unique:
+    """Errors, each once: scenes and points of a sweep share most of their settings."""
+
+    def __init__(self) -> None:
+        self.errors: dict[tuple[str, int, int, str, str], FileError] = {}
+
+    def add(self, errors: Iterable[FileError]) -> None:
+        for one in errors:
+            self.errors.setdefault((one.file, one.line, one.column, one.expected, one.found), one)
+
+
+def _check_version(tree: Tree) -> None:
+    """Refuse a file of another version; one without a number as its version is left to the checks that follow."""
+    version = tree.data.get("version")
+    if type(version) is int and version != VERSION:
+        newer = "The file is made for a newer weft; this one cannot read it."
+        hint = newer if version > VERSION else f"Write version: {VERSION}"
+        raise FileErrors([tree.document.error(("version",), f"{VERSION}", written(version), hint)])
+
+
+def _complete(tree: Tree) -> None:
+    """Write out the default guidance, and turn the short form ``[name]`` of plugins into ``[{type: name}]``."""
+    tree.data.setdefault("guidance", ["classifier_free"])
+    for kind in KINDS:
+        if isinstance(tree.data.get(kind), list):
+            tree.data[kind] = [{"type": item} if isinstance(item, str) else item for item in tree.data[kind]]

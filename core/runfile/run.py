@@ -1,0 +1,36 @@
+"""What a run file asks for, ready for a pipeline. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..api.conditioner import Conditioner
+from ..api.generation_settings import Reproducibility
+from ..api.guidance import Guidance
+from ..scene.scene import Scene
+from .settings import Sampler
+
+
+@dataclass(frozen=True)
+class Run:
+    """One scene at one point of a run file's sweep, ready for a pipeline.
+
+    Args:
+        sweep: the swept settings and their values here; empty without a sweep.
+        reproducibility: see `Pipeline.generate`.
+        metrics: names of what is measured of every picture.
+        number: of the scene in the file, from 0.
+    """
+
+    model: str
+    scene: Scene
+    conditioners: tuple[Conditioner, ...]
+    guidance: tuple[Guidance, ...]
+    sampler: Sampler
+    seeds: tuple[int, ...]
+    sweep: Mapping[str, Any]
+    reproducibility: Reproducibility = "normal"
+    metrics: tuple[str, ...] = ()
+    number: int = 0
