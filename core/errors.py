@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from ..kernels.errors import PortableError
 
-class WeftError(Exception):
-    """Base of every error that Weft raises on purpose."""
+
+class WeftError(PortableError):
+    """Base of every error that Weft raises on purpose; it keeps its fields between processes."""
 
 
 class UserError(WeftError, ValueError):

@@ -44,7 +44,7 @@ class Drawn:
     """What comes back of a batch: pictures by the numbers of their items, and what failed."""
 
     pictures: Sequence[tuple[int, Image.Image, Recipe]]
-    failures: Sequence[tuple[Sequence[int], str]]
+    failures: Sequence[tuple[Sequence[int], WeftError]]
 
 
 class Worker:
@@ -63,13 +63,13 @@ class Worker:
 class _Collector(Listener):
     def __init__(self) -> None:
         self.pictures: list[tuple[int, Image.Image, Recipe]] = []
-        self.failures: list[tuple[Sequence[int], str]] = []
+        self.failures: list[tuple[Sequence[int], WeftError]] = []
 
     def drawn(self, item: Item, image: Image.Image, recipe: Recipe) -> None:
         self.pictures.append((item.number, image, recipe))
 
     def failed(self, items: Sequence[Item], error: WeftError) -> None:
-        self.failures.append(([item.number for item in items], str(error)))
+        self.failures.append(([item.number for item in items], error))
 
     def working(self, done: float, text: str) -> None:
         pass
@@ -155,8 +155,8 @@ class RayEngine(Engine):
                         idle.append(worker)
                         for number, image, recipe in made.pictures:
                             listener.drawn(by_number[number], image, recipe)
-                        for numbers, text in made.failures:
-                            listener.failed([by_number[number] for number in numbers], WeftError(text))
+                        for numbers, failure in made.failures:
+                            listener.failed([by_number[number] for number in numbers], failure)
                 if deaths >= DEATHS_IN_A_ROW and not busy:
                     for batch in waiting:
                         listener.failed(

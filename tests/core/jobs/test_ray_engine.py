@@ -34,13 +34,13 @@ class Heard(Listener):
 
     def __init__(self) -> None:
         self.pictures: dict[int, list[Image.Image]] = {}
-        self.errors: list[tuple[int, str]] = []
+        self.errors: list[tuple[int, WeftError]] = []
 
     def drawn(self, item: Item, image: Image.Image, recipe: Recipe) -> None:
         self.pictures.setdefault(item.number, []).append(image)
 
     def failed(self, items: Sequence[Item], error: WeftError) -> None:
-        self.errors.append((len(items), str(error)))
+        self.errors.append((len(items), error))
 
     def working(self, done: float, text: str) -> None:
         pass
@@ -139,8 +139,32 @@ def test_a_batch_that_kills_every_worker_is_given_up(cluster: Any, items: list[I
     heard = Heard()
     RayEngine(workers=1, loader=Mortal(notes, deaths=TRIES)).draw(items[:4], heard)
     assert [count for count, _ in heard.errors] == [2]
-    assert f"a batch of 2 pictures was lost with {TRIES} workers" in heard.errors[0][1]
+    assert f"a batch of 2 pictures was lost with {TRIES} workers" in str(heard.errors[0][1])
     assert sorted(heard.pictures) == [2, 3]
+
+
+class Refusing:
+    """Loads what refuses every scene."""
+
+    def __call__(self, model: str) -> Any:
+        return self
+
+    def generate(self, *args: Any, **options: Any) -> Any:
+        raise UserError("subject 'fish', field 'box'", "a box", "none", "Draw one.")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # every worker imports torch anew
+def test_a_workers_error_keeps_its_fields(cluster: Any, items: list[Item]) -> None:
+    from weft.core.jobs.engines.ray import RayEngine
+
+    heard = Heard()
+    RayEngine(workers=1, loader=Refusing()).draw(items[:2], heard)
+    ((count, error),) = heard.errors
+    assert count == 2
+    assert type(error) is UserError
+    fields = (error.place, error.expected, error.found, error.hint)
+    assert fields == ("subject 'fish', field 'box'", "a box", "none", "Draw one.")
 
 
 def test_without_ray_the_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
