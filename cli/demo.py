@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..core.report.sheet import Row, sheet
 from ..core.scene import Scene
 from ..core.storage.atomic import make_folder, write_image
 from .app import Exit
-from .pictures import Row, sheet
 from .show import bar, out
 
 MODEL = "tiny"

@@ -11,11 +11,11 @@ from typing import Any
 from ..core.errors import UserError
 from ..core.jobs.manifest import Manifest
 from ..core.provenance.write import OVERLAY, Provenance, read_item, read_provenance
+from ..core.report.palette import color_of
 from ..core.runfile.strict_yaml import parse_yaml
 from ..core.storage.atomic import write_file
 from .app import Exit
 from .html import Html, element, link
-from .layout import color_of
 from .show import out
 
 PAGE = "index.html"

@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from ..core.api.generation_settings import Recipe
-from ..core.errors import WeftError
+from ..core.errors import UserError, WeftError
 from ..core.jobs.events import Listener
 from ..core.jobs.job import Item, plan
 from ..core.jobs.output_folder import Store
+from ..core.jobs.report import PLOT, entries_of, metric_names, write_plot, write_sheets, write_table
+from ..core.report.entries import interval_text, means
 from ..core.runfile.read import read_run_file
 from .app import Exit
-from .report import write_report
-from .show import bar, out, print_error
+from .show import bar, errors, out, print_error, print_table, table
 
 if TYPE_CHECKING:
     from ..core.jobs.engines import Engine
+
+
+MOST_POINTS = 50
+"""Points of a sweep whose means are printed."""
 
 
 class _Keeper(Listener):
@@ -92,11 +97,32 @@ def generate_run(
         return Exit.INTERRUPTED
     store.flush()
     if keeper.done:
-        write_report(store, [item for item in items if store.path(item) is not None])
+        _report(store, [item for item in items if store.path(item) is not None])
         out.print(f"{keeper.done} of {len(items)} pictures are in {folder}")
     if not keeper.told:
         return Exit.OK
     return Exit.PARTIAL if keeper.done else Exit.USER_ERROR
+
+
+def _report(store: Store, items: Sequence[Item]) -> None:
+    """Write the sheets, and the table and the plot of metrics; print the means."""
+    entries = entries_of(store, items)
+    write_sheets(store.folder, entries)
+    names = metric_names(items)
+    if not names:
+        return
+    path = write_table(store.folder, items, entries)
+    points = means(entries, names)
+    if len(points) <= MOST_POINTS:
+        shown = table("", *names)
+        for label, values in points.items():
+            shown.add_row(label, *(interval_text(values[name]) for name in names))
+        print_table(shown)
+    out.print(f"Every value is in {path}")
+    try:
+        write_plot(store.folder, items, entries)
+    except UserError as error:
+        errors.print(f"no {PLOT}: {error}")
 
 
 def _engine(name: str, ray_address: str | None, workers: int | None) -> Engine:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ..core.api.registry import registry
 from ..core.errors import UserError
+from ..core.report.scene_drawing import scene_picture
 from ..core.runfile.read import read_run_file
 from ..core.runfile.run import Run
 from ..core.storage.atomic import make_folder, write_image
 from ..core.storage.strict_json import read_config
 from .app import Exit
-from .layout import scene_picture
 from .show import out
 
 UNKNOWN_SIDE = 512

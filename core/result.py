@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from .api.generation_settings import Recipe
 from .api.text_encoder import PromptTokens
 from .errors import UserError
 from .provenance.write import OVERLAY, write_item
+from .report.sheet import tile
 from .sampling.denoise import Trace
 from .scene.scene import Scene
 from .storage.atomic import make_folder, write_image
@@ -137,15 +137,3 @@ class Result:
             trace=tuple(trace for part in parts for trace in part.trace),
             recipe=parts[0].recipe,
         )
-
-
-def tile(images: Sequence[Image.Image], columns: int | None = None, gap: int = 4) -> Image.Image:
-    """Pictures in rows on white, each in a cell of the largest one's size."""
-    columns = columns or math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
-    width, height = max(image.width for image in images), max(image.height for image in images)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
-    for number, image in enumerate(images):
-        row, column = divmod(number, columns)
-        sheet.paste(image, (column * (width + gap), row * (height + gap)))
-    return sheet

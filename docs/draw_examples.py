@@ -20,8 +20,8 @@ from typing import Final
 from PIL import Image
 
 from weft.cli.generate import generate_run
-from weft.cli.report import SHEET
 from weft.core.api.registry import registry
+from weft.core.jobs.report import SHEET
 from weft.core.runfile.read import read_run_file
 
 ROOT: Final = Path(__file__).resolve().parent.parent

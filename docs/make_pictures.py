@@ -18,8 +18,8 @@ import torch
 from PIL import Image, ImageDraw
 
 import weft
-from weft.cli.layout import color_of
 from weft.core.chart import contact_sheet
+from weft.core.report.palette import color_of
 from weft.core.scene.pixels import open_image
 from weft.zoo import world
 from weft.zoo.training.conditioners.records import world_record

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from weft.cli.app import app
-from weft.cli.plot import plot
-from weft.cli.report import interval_text
 from weft.core.api.metric import Metric
 from weft.core.api.registry import registry
 from weft.core.pipeline import Pipeline
+from weft.core.report.entries import Entry, interval_text
+from weft.core.report.plot import plot
 from weft.core.scene import Scene
 
 RUN = """\
@@ -139,7 +140,7 @@ def test_metrics_are_tabled_and_plotted(folder: Path, monkeypatch: pytest.Monkey
     assert {row["guidance.0.scale"] for row in rows} == {"1", "5"}
     assert Image.open(folder / "out" / "metrics.png").width > 300
     assert "guidance.0.scale: 5" in done.stdout
-    assert " ± " in done.stdout
+    assert re.search(r"\d+\.\d{3} \(\d+\.\d{3} to \d+\.\d{3}\)", done.stdout)
 
     done = weft("--set", "metrics=[bright, broken]")
     assert done.exit_code == 3
@@ -150,12 +151,19 @@ def test_metrics_are_tabled_and_plotted(folder: Path, monkeypatch: pytest.Monkey
 def test_means_have_intervals() -> None:
     assert interval_text([]) == "-"
     assert interval_text([0.5]) == "0.500"
-    assert interval_text([1.0, 0.0, 1.0, 0.0]) == "0.500 ± 0.566"
+    assert interval_text([1.0, 0.0, 1.0, 0.0]) == "0.500 (-0.066 to 1.066)"
 
 
 def test_a_plot_of_words_and_of_two_settings() -> None:
     points = [
-        ({"sampler.scheduler": name, "sampler.steps": steps}, {"a": float(steps), "b": None})
+        Entry(
+            0,
+            "",
+            0,
+            {"sampler.scheduler": name, "sampler.steps": steps},
+            Image.Image,
+            {"a": float(steps), "b": None},
+        )
         for name in ("ddim", "euler")
         for steps in (1, 2)
         for _ in range(3)
@@ -166,9 +174,9 @@ def test_a_plot_of_words_and_of_two_settings() -> None:
 
 
 def test_a_long_list_of_pictures_fills_several_sheets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from weft.cli import report
+    from weft.core.report import entries
 
-    monkeypatch.setattr(report, "PICTURES_A_SHEET", 3)
+    monkeypatch.setattr(entries, "IMAGES_A_SHEET", 3)
     assert weft("--set", "sweep={}").exit_code == 0
     assert sorted(path.name for path in (folder / "out").glob("sheet*.png")) == ["sheet-2.png", "sheet.png"]
 

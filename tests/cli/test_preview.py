@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from weft import Scene, Subject, UserError
 from weft.cli.app import app
-from weft.cli.layout import MARGIN, SCALE, SIDE, color_of, scene_picture
+from weft.core.report.palette import color_of
+from weft.core.report.scene_drawing import MARGIN, SCALE, SIDE, scene_picture
 
 RUN = """\
 version: 1

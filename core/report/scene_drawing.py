@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..core.scene import ImageSource, Scene, Subject, locate
-from ..core.scene.image_io import open_image
+from ..scene.image_io import open_image
+from ..scene.scene import ImageSource, Scene, Subject, locate
+from .palette import color_of
 
-# Okabe and Ito's palette, which colour-blind readers tell apart (https://jfly.uni-koeln.de/color)
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#6A5D00")
 INK, FAINT, PAPER, FIELD, RULE = "#23232b", "#74747f", "#ffffff", "#f4f3ef", "#dfddd6"
 SCALE = 2
 """Everything is drawn so many times larger and reduced at the end, for smooth edges."""
@@ -49,11 +48,6 @@ def scene_picture(scene: Scene, size: tuple[int, int], lines: Sequence[str] = ()
     made.paste(panel, (MARGIN + canvas.width + MARGIN, MARGIN))
     made.paste(caption, (MARGIN, MARGIN + top + MARGIN))
     return made.reduce(SCALE)
-
-
-def color_of(number: int) -> str:
-    """The colour of the subject of this number, from 0."""
-    return COLORS[number % len(COLORS)]
 
 
 def _canvas(scene: Scene, size: tuple[int, int], fonts: _Fonts) -> Image.Image:

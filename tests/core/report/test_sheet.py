@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from PIL import Image, ImageFont
 
-from weft.cli.pictures import TEXT, Row, _wrapped, sheet
-from weft.cli.report import _lines
+from weft.core.report.entries import Entry, lines
+from weft.core.report.sheet import TEXT, Row, _wrapped, sheet
 
 FONT = ImageFont.load_default(TEXT)
 
@@ -30,12 +28,12 @@ def test_a_caption_does_not_run_into_the_next_picture() -> None:
     assert below.getcolors() == [(below.width * below.height, (255, 255, 255))]
 
 
-def items(seeds: int, values: int) -> list[SimpleNamespace]:
-    runs = [
-        SimpleNamespace(number=0, sweep={"guidance.0.scale": value}, scene=SimpleNamespace(prompt="a toy"))
+def entries(seeds: int, values: int) -> list[Entry]:
+    return [
+        Entry(0, "a toy", seed, {"guidance.0.scale": value}, Image.Image)
         for value in range(values)
+        for seed in range(seeds)
     ]
-    return [SimpleNamespace(run=run, seed=seed) for run in runs for seed in range(seeds)]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +52,7 @@ def items(seeds: int, values: int) -> list[SimpleNamespace]:
 def test_a_line_is_a_variant_with_its_seeds(
     seeds: int, lengths: list[int], labels: list[str], caption: str
 ) -> None:
-    lines = _lines(items(seeds, 3))
-    assert [len(line.items) for line in lines] == lengths
-    assert [line.label for line in lines] == labels
-    assert lines[0].captions[1] == caption
+    rows = lines(entries(seeds, 3))
+    assert [len(row.entries) for row in rows] == lengths
+    assert [row.label for row in rows] == labels
+    assert rows[0].captions[1] == caption
