@@ -2,8 +2,8 @@
 
 Counted, not timed: floating-point operations and bytes kept for the backward pass, on PyTorch's meta device, which
 holds no numbers. Both sides run what they run: diffusers' attention processors and its whole UNet at every step, Weft's
-walk, which stops after the last map. On a CPU or a GPU PyTorch's fused attention keeps no probabilities; the meta
-device would fall back to arithmetic that does, so the fused operator is called by name. Parameters do not count.
+forward pass, which stops after the last map. On a CPU or a GPU PyTorch's fused attention keeps no probabilities; the
+meta device would fall back to arithmetic that does, so the fused operator is called by name. Parameters do not count.
 
     python benchmarks/attend_and_excite_cost.py     # seconds, no GPU
 """
@@ -33,7 +33,7 @@ from weft import AttendAndExcite
 from weft.core.api.attention_maps import MapRecorder
 from weft.core.unet.attention import cross_attention_paths
 from weft.core.unet.conditions import gather
-from weft.core.unet.forward import UNetWalk
+from weft.core.unet.forward import UNetForward
 from weft.zoo.models import cards
 
 ROOT: Final = Path(__file__).parents[1]
@@ -90,7 +90,7 @@ def main() -> None:
 def ours(dtype: torch.dtype) -> Cost:
     unet = network(dtype)
     unet.requires_grad_(False)  # as `Pipeline` does
-    walk = UNetWalk(unet)
+    evaluate = UNetForward(unet)
     wanted = frozenset(
         path for path in cross_attention_paths(unet) if path.startswith(("down_blocks.2", "up_blocks.1"))
     )
@@ -98,7 +98,7 @@ def ours(dtype: torch.dtype) -> Cost:
     conditions = gather([torch.empty(TOKENS, WIDTH, device="meta", dtype=dtype)], [()])
 
     def forward(latents: Tensor) -> Tensor:
-        walk(latents, torch.tensor(500), conditions, recorder)
+        evaluate(latents, torch.tensor(500), conditions, recorder)
         maps = torch.cat(list(recorder.probabilities.values()), dim=1).mean(dim=1)
         return loss(maps[0])
 

@@ -7,9 +7,9 @@ processor time of one thread, so that what else the machine does weighs little. 
 counted and kept.
 
 It does so at two sizes and with two sizes of the maps. On Stable Diffusion the maps of 16 x 16 positions are on the
-third of the UNet's four levels, and a walk that stops after the last of them leaves a part of it out. So it does here
-at 128 pixels, and with maps of 8 x 8 positions at 64 pixels, the model's own size. There the maps of 16 x 16 are on the
-topmost level: the last of them is at the UNet's end, and both sides compute all of it.
+third of the UNet's four levels, and a forward pass that stops after the last of them leaves a part of it out. So it
+does here at 128 pixels, and with maps of 8 x 8 positions at 64 pixels, the model's own size. There the maps of 16 x 16
+are on the topmost level: the last of them is at the UNet's end, and both sides compute all of it.
 
 An image has 20 steps, and all that the released code sets for 50 is in proportion: half of the steps are altered, and
 refinement stands at their start, after a fifth and after two fifths, with at most 8 updates for 20. So the parts have

@@ -25,9 +25,9 @@ import torch
 
 import weft
 from weft.core.api.branches import Branch
-from weft.core.sampling.branch_evaluator import Evaluator, PreparedScene
+from weft.core.sampling.branch_evaluator import BranchEvaluator, PreparedScene
 from weft.core.sampling.schedulers import make_scheduler
-from weft.core.unet.forward import UNetWalk
+from weft.core.unet.forward import UNetForward
 
 RESULTS: Final = Path(__file__).parent / "results"
 PROMPT: Final = "a red ball and a blue cube on grass"
@@ -79,7 +79,7 @@ def branches(count: int, steps: int) -> tuple[Callable[[], Any], Callable[[], An
     latents = torch.randn(1, 4, *pipe.view(pipe.size).latent_size, generator=torch.Generator().manual_seed(0))
     chosen = [Branch(prompt=word) for word in WORDS[:count]]
     scene = PreparedScene(weft.Scene(PROMPT), pipe.view(pipe.size), {})
-    together, apart = (Evaluator(UNetWalk(pipe.unet), [scene]) for _ in range(2))
+    together, apart = (BranchEvaluator(UNetForward(pipe.unet), [scene]) for _ in range(2))
 
     def batch() -> None:
         for timestep in scheduler.timesteps:

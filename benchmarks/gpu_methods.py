@@ -31,7 +31,7 @@ from weft.core.api.attention_maps import Look
 from weft.core.api.ports import BlockInsert, ContextTokens, Contribution
 from weft.core.unet.attention import cross_attention_paths
 from weft.core.unet.conditions import Conditions, gather
-from weft.core.unet.forward import UNetWalk
+from weft.core.unet.forward import UNetForward
 from weft.plugins.conditioners.grounding.networks import GroundingNetworks
 from weft.testing import random_unet
 from weft.zoo.models import cards
@@ -95,9 +95,9 @@ class Scale:
 
     def step(self, unet: UNet2DConditionModel, rows: Sequence[Contribution]) -> Callable[[int], Tensor]:
         """Our evaluation of all rows, compiled after the first."""
-        walk, conditions = UNetWalk(unet), gather(list(self.contexts), rows)
-        walk(self.latents, self.timestep, conditions)
-        form = self.compiled(walk._walk)
+        forward, conditions = UNetForward(unet), gather(list(self.contexts), rows)
+        forward(self.latents, self.timestep, conditions)
+        form = self.compiled(forward._forward)
         return lambda i: form(self.latents, self.timestep, conditions, Look())[0]
 
     def their_step(
@@ -193,15 +193,15 @@ def attend_and_excite(device: torch.device) -> list[Pair]:
     """The update of one sample's latents, and the same with the step of 2 branches that follows."""
     scale = Scale(device, 1)
     unet, grid = scale.unet, scale.side // 4
-    walk, conditions = UNetWalk(unet), gather(list(scale.contexts), [()])
+    forward, conditions = UNetForward(unet), gather(list(scale.contexts), [()])
     # diffusers reads the maps of a quarter of the latents' sides
-    wanted = frozenset(path for path, size in sites(walk, scale, conditions).items() if size == grid)
+    wanted = frozenset(path for path, size in sites(forward, scale, conditions).items() if size == grid)
     look = Look(wanted, stop=True)
 
     def ours(i: int) -> Tensor:
         moved = scale.latents.detach().requires_grad_(True)
         with torch.enable_grad():
-            found = walk._walk(moved, scale.timestep, conditions, look)[1]
+            found = forward._forward(moved, scale.timestep, conditions, look)[1]
             maps = torch.cat([one for _, _, one in found], dim=1).mean(dim=1)
             return torch.autograd.grad(loss(maps[0].reshape(grid, grid, -1)), moved)[0]
 
@@ -243,10 +243,10 @@ def attend_and_excite(device: torch.device) -> list[Pair]:
     ]
 
 
-def sites(walk: UNetWalk, scale: Scale, conditions: Conditions) -> dict[str, int]:
+def sites(forward: UNetForward, scale: Scale, conditions: Conditions) -> dict[str, int]:
     """The side of every cross-attention layer's feature map; it also makes the text's keys and values."""
     every = frozenset(cross_attention_paths(scale.unet))
-    found = walk._walk(scale.latents, scale.timestep, conditions, Look(every))[1]
+    found = forward._forward(scale.latents, scale.timestep, conditions, Look(every))[1]
     return {path: grid[0] for path, grid, _ in found}
 
 

@@ -33,7 +33,7 @@ from PIL import Image
 
 import weft
 from weft.cli import generate as command
-from weft.core.api.generation_settings import Recipe
+from weft.core.api.generation_settings import GenerationSettings
 from weft.core.errors import WeftError
 from weft.core.jobs.engines.local import LocalEngine
 from weft.core.jobs.events import Listener
@@ -107,7 +107,7 @@ class Clock(Listener):
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def drawn(self, item: Item, image: Image.Image, recipe: Recipe) -> None:
+    def drawn(self, item: Item, image: Image.Image, settings: GenerationSettings) -> None:
         self.times.append(time.perf_counter())
 
     def failed(self, items: Sequence[Item], error: WeftError) -> None:

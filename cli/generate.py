@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ..core.api.generation_settings import Recipe
+from ..core.api.generation_settings import GenerationSettings
 from ..core.errors import UserError, WeftError
 from ..core.jobs.events import Listener
 from ..core.jobs.job import Item, plan
@@ -35,8 +35,8 @@ class _Keeper(Listener):
         self.store, self.done, self.show = store, done, show
         self.told: set[str] = set()
 
-    def drawn(self, item: Item, image: Image.Image, recipe: Recipe) -> None:
-        wrong = self.store.keep(item, image, recipe)
+    def drawn(self, item: Item, image: Image.Image, settings: GenerationSettings) -> None:
+        wrong = self.store.keep(item, image, settings)
         self.done += 1
         self.show(self.done, "")
         if wrong is not None:

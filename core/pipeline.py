@@ -17,14 +17,14 @@ from torch import Tensor
 from .api.attention_maps import Grid
 from .api.branches import Branch
 from .api.conditioner import Conditioner
-from .api.generation_settings import Recipe, Reproducibility
+from .api.generation_settings import GenerationSettings, Reproducibility
 from .api.guidance import MAP_POSITIONS, Batch, Guidance, Step
 from .api.model_view import ModelView
 from .api.registry import registry
 from .api.text_encoder import TextEncoder
 from .errors import UserError
 from .result import Result, Sample
-from .sampling.branch_evaluator import Evaluator, PreparedScene, guarded
+from .sampling.branch_evaluator import BranchEvaluator, PreparedScene, guarded
 from .sampling.denoise import MeanMaps, Trace, sample
 from .sampling.progress import Progress, bar
 from .sampling.schedulers import make_scheduler
@@ -32,7 +32,7 @@ from .scene.pixels import to_images
 from .scene.scene import Scene
 from .unet.attention import cross_attention_paths
 from .unet.compile import Compiled
-from .unet.forward import UNetWalk
+from .unet.forward import UNetForward
 
 BATCH_SIZE = 8
 
@@ -141,7 +141,7 @@ class Pipeline:
         prepared = [PreparedScene(one, model, named) for one in scenes]
         jobs = [(one, seed) for one in prepared for seed in seeds]
         together = 1 if reproducibility == "exact" else batch_size
-        recipe = self._recipe(given, chain, scheduler, steps, model.size, together, reproducibility)
+        settings = self._settings(given, chain, scheduler, steps, model.size, together, reproducibility)
         paths = cache(partial(self.map_paths, model.latent_size))
         make_scheduler(scheduler, self.scheduler)  # a wrong name is an error before the bar starts
         parts: list[Result] = []
@@ -166,7 +166,9 @@ class Pipeline:
                     report(Progress(start, size, len(jobs), step.index, step.total, number, strategy))
 
                 latents = sample(
-                    evaluator=Evaluator(UNetWalk(self.unet, self.compiled), [one for one, _ in batch]),
+                    evaluator=BranchEvaluator(
+                        UNetForward(self.unet, self.compiled), [one for one, _ in batch]
+                    ),
                     batch=Batch(
                         [one.scene for one, _ in batch],
                         model,
@@ -188,7 +190,7 @@ class Pipeline:
                     samples=tuple(Sample(one.scene, seed, one.tokens(None)) for one, seed in batch),
                     maps=tuple(maps.mean) if maps is not None and maps.mean is not None else None,
                     trace=tuple(trace),
-                    recipe=recipe,
+                    settings=settings,
                 )
                 if on_batch is not None:
                     on_batch(part)
@@ -201,7 +203,7 @@ class Pipeline:
         scaled = (latents / self.vae.config["scaling_factor"]).to(self.vae.dtype)
         return to_images(self.vae.decode(scaled, return_dict=False)[0] / 2 + 0.5)
 
-    def _recipe(
+    def _settings(
         self,
         conditioners: Sequence[Conditioner],
         guidance: Sequence[Guidance],
@@ -210,12 +212,12 @@ class Pipeline:
         size: tuple[int, int],
         batch_size: int,
         reproducibility: Reproducibility,
-    ) -> Recipe:
+    ) -> GenerationSettings:
         if reproducibility not in get_args(Reproducibility):
             raise UserError("field 'reproducibility'", "'normal' or 'exact'", repr(reproducibility))
         device = self.unet.device
         on_gpu = device.type == "cuda"
-        return Recipe(
+        return GenerationSettings(
             model=self.name,
             folder=self.folder,
             conditioners=tuple(conditioners),

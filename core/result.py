@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from .api.generation_settings import Recipe
+from .api.generation_settings import GenerationSettings
 from .api.text_encoder import PromptTokens
 from .errors import UserError
 from .provenance.write import OVERLAY, write_item
@@ -46,7 +46,7 @@ class Result:
         samples: every image's scene and seed.
         maps: every image's mean cross-attention over layers, heads and steps; None where it was not recorded.
         trace: every step of every batch: the branches that were evaluated, what energies did, and what it cost.
-        recipe: what they were made with.
+        settings: what they were made with.
     """
 
     images: list[Image.Image]
@@ -54,7 +54,7 @@ class Result:
     samples: tuple[Sample, ...]
     maps: tuple[Float[Tensor, "_h _w t"], ...] | None
     trace: tuple[Trace, ...]
-    recipe: Recipe
+    settings: GenerationSettings
 
     def __len__(self) -> int:
         return len(self.images)
@@ -107,7 +107,7 @@ class Result:
             for phrase in attention:
                 words = re.sub(r"\W+", "-", phrase)[:60]
                 write_image(self.overlay(phrase, number), made / f"{stem}{OVERLAY}{words}.png")
-            paths.append(write_item(made, stem, image, one.scene, one.seed, self.recipe))
+            paths.append(write_item(made, stem, image, one.scene, one.seed, self.settings))
         return paths
 
     def _repr_html_(self) -> str:
@@ -135,5 +135,5 @@ class Result:
             samples=tuple(sample for part in parts for sample in part.samples),
             maps=recorded,
             trace=tuple(trace for part in parts for trace in part.trace),
-            recipe=parts[0].recipe,
+            settings=parts[0].settings,
         )

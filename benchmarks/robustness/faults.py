@@ -35,7 +35,7 @@ from weft.core.jobs.batch_size import out_of_memory
 from weft.core.provenance.write import read_provenance
 from weft.core.result import Result
 from weft.core.scene import record
-from weft.core.unet.forward import UNetWalk
+from weft.core.unet.forward import UNetForward
 from weft.testing import random_model, random_pipeline
 
 STEPS = 4
@@ -226,9 +226,9 @@ def message_faults(label: str, message: str, plugin: type[Any], place: Place) ->
 def try_memory(call: int) -> list[str]:
     """No memory at one call of the UNet: our pipeline passes it on, and leaves the model as it was."""
     pipe = random_pipeline()
-    before, kept, calls, real = state(pipe), [], 0, UNetWalk.__call__
+    before, kept, calls, real = state(pipe), [], 0, UNetForward.__call__
 
-    def walk(self: Any, *arguments: Any, **options: Any) -> Any:
+    def forward(self: Any, *arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == call + 1:
@@ -236,7 +236,7 @@ def try_memory(call: int) -> list[str]:
         return real(self, *arguments, **options)
 
     wrong = []
-    with mock.patch.object(UNetWalk, "__call__", walk):
+    with mock.patch.object(UNetForward, "__call__", forward):
         try:
             pipe.generate(SCENE, steps=STEPS, seeds=range(4), batch_size=2, on_batch=kept.append)
             wrong.append("nothing was raised")
@@ -250,16 +250,16 @@ def try_memory(call: int) -> list[str]:
 
 def try_run_without_memory(folder: Path, call: int) -> list[str]:
     """The command halves its batch and draws everything."""
-    calls, real = 0, UNetWalk.__call__
+    calls, real = 0, UNetForward.__call__
 
-    def walk(self: Any, *arguments: Any, **options: Any) -> Any:
+    def forward(self: Any, *arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == call + 1:
             raise torch.OutOfMemoryError("no memory")
         return real(self, *arguments, **options)
 
-    with mock.patch.object(UNetWalk, "__call__", walk):
+    with mock.patch.object(UNetForward, "__call__", forward):
         code, said = command(folder)
     return [] if code == 0 and len(pictures(folder)) == 4 else [f"ended with {code}: {said[-300:]}"]
 

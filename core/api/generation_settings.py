@@ -14,7 +14,7 @@ Reproducibility = Literal["normal", "exact"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class GenerationSettings:
     """What a generation was called with, and what it ran on.
 
     Args:

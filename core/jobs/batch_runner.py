@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..api.generation_settings import Recipe
+from ..api.generation_settings import GenerationSettings
 from ..errors import UserError, WeftError
 from ..load import load
 from ..pipeline import Pipeline
@@ -19,7 +19,7 @@ from .job import Item
 
 @dataclass(frozen=True)
 class _Attempt:
-    recipe: Recipe | None = None
+    settings: GenerationSettings | None = None
     images: Sequence[Image.Image] = ()
     error: WeftError | None = None
 
@@ -69,9 +69,9 @@ class Drawer:
                 broken = [item for item in left if item.run is batch[0].run]
                 listener.failed(broken, attempt.error)
                 left = [item for item in left if item.run is not batch[0].run]
-            elif attempt.recipe is not None:
+            elif attempt.settings is not None:
                 for item, image in zip(batch, attempt.images, strict=True):
-                    listener.drawn(item, image, attempt.recipe)
+                    listener.drawn(item, image, attempt.settings)
                 size.fitted(count)
                 left = left[count:]
 
@@ -106,7 +106,7 @@ class Drawer:
             if isinstance(error, WeftError):
                 return _Attempt(error=error.with_traceback(None))
             raise
-        return _Attempt(made.recipe, made.images)
+        return _Attempt(made.settings, made.images)
 
     def _too_large(self, batch: Sequence[Item], left: list[Item], listener: Listener) -> list[Item]:
         """Give up the run of a picture that memory cannot take."""

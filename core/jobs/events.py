@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..api.generation_settings import Recipe
+from ..api.generation_settings import GenerationSettings
 from ..errors import WeftError
 from .job import Item
 
@@ -16,7 +16,7 @@ class Listener(ABC):
     """Hears, in the process that asked for the pictures, of every one of them. What it raises ends the drawing."""
 
     @abstractmethod
-    def drawn(self, item: Item, image: Image.Image, recipe: Recipe) -> None:
+    def drawn(self, item: Item, image: Image.Image, settings: GenerationSettings) -> None:
         """A picture is finished."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..api.generation_settings import Recipe
+from ..api.generation_settings import GenerationSettings
 from ..api.registry import registry
 from ..errors import PluginError, UserError, WeftError
 from ..provenance.write import write_item
@@ -34,7 +34,7 @@ class Store:
         """The items whose pictures are not there, or are not what the manifest says."""
         return [item for item in items if not self.manifest.finished(item.id)]
 
-    def keep(self, item: Item, image: Image.Image, recipe: Recipe) -> WeftError | None:
+    def keep(self, item: Item, image: Image.Image, settings: GenerationSettings) -> WeftError | None:
         """Write a picture, how it was made and its line: a kill before the last costs this one picture.
 
         A power cut may cost the names that `flush` has not seen; the next run draws those again.
@@ -55,7 +55,7 @@ class Store:
             "metrics": values,
         }
         path = write_item(
-            self.folder, item.stem, image, item.run.scene, item.seed, recipe, content, flush=False
+            self.folder, item.stem, image, item.run.scene, item.seed, settings, content, flush=False
         )
         self.manifest.add({**content, "file": path.name, "sha256": digest(path)})
         return wrong

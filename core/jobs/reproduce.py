@@ -105,7 +105,7 @@ def draw_again(kept: Kept, picture: Path) -> Redrawn:
             reproducibility=run.reproducibility,
             attention=False,
         )
-    now = result.recipe
+    now = result.settings
     for name, was, is_now in (
         ("device", known.device, now.device),
         ("hardware", known.hardware, now.hardware),

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..api.generation_settings import Recipe
+from ..api.generation_settings import GenerationSettings
 from ..api.guidance import Guidance
 
 _SAMPLERS = {
@@ -20,7 +20,9 @@ _SAMPLERS = {
 }
 
 
-def parameters_line(recipe: Recipe, prompt: str, seed: int, model: str, sha256: str, version: str) -> str:
+def parameters_line(
+    settings: GenerationSettings, prompt: str, seed: int, model: str, sha256: str, version: str
+) -> str:
     """The prompt, the negative prompt when there is one, and a line of settings.
 
     Args:
@@ -28,20 +30,18 @@ def parameters_line(recipe: Recipe, prompt: str, seed: int, model: str, sha256: 
         sha256: of its weights; viewers show the first ten digits.
         version: of Weft.
     """
-    settings: dict[str, Any] = {
-        "Steps": recipe.steps,
-        "Sampler": _SAMPLERS.get(recipe.scheduler, recipe.scheduler),
-        "CFG scale": _first(recipe.guidance, "scale"),
+    shown: dict[str, Any] = {
+        "Steps": settings.steps,
+        "Sampler": _SAMPLERS.get(settings.scheduler, settings.scheduler),
+        "CFG scale": _first(settings.guidance, "scale"),
         "Seed": seed,
-        "Size": f"{recipe.size[1]}x{recipe.size[0]}",
+        "Size": f"{settings.size[1]}x{settings.size[0]}",
         "Model hash": sha256[:10],
         "Model": model,
         "Version": f"weft {version}",
     }
-    line = ", ".join(
-        f"{name}: {_quoted(value)}" for name, value in settings.items() if value not in (None, "")
-    )
-    negative = _first(recipe.guidance, "negative_prompt")
+    line = ", ".join(f"{name}: {_quoted(value)}" for name, value in shown.items() if value not in (None, ""))
+    negative = _first(settings.guidance, "negative_prompt")
     return "\n".join([prompt, *([f"Negative prompt: {negative}"] if negative else []), line])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..api.generation_settings import Recipe
+from ..api.generation_settings import GenerationSettings
 from ..scene.scene import ImageSource, Scene, Subject
 
 # what PyYAML does not take, or takes for the end of a line, within quotes
@@ -22,7 +22,9 @@ Place = Callable[[ImageSource], str]
 """Gives a picture its path in the run file."""
 
 
-def item_settings(recipe: Recipe, scene: Scene, seed: int, place: Place, folder: Path) -> dict[str, Any]:
+def item_settings(
+    settings: GenerationSettings, scene: Scene, seed: int, place: Place, folder: Path
+) -> dict[str, Any]:
     """The settings of one picture, in the order of a run file.
 
     Args:
@@ -42,28 +44,28 @@ def item_settings(recipe: Recipe, scene: Scene, seed: int, place: Place, folder:
     }
     return {
         "version": 1,
-        "model": model_path(recipe, folder),
+        "model": model_path(settings, folder),
         "prompt": scene.prompt,
         **{name: value for name, value in given.items() if value},
-        "conditioners": [plugin_settings(one, place) for one in recipe.conditioners],
-        "guidance": [plugin_settings(one, place) for one in recipe.guidance],
+        "conditioners": [plugin_settings(one, place) for one in settings.conditioners],
+        "guidance": [plugin_settings(one, place) for one in settings.guidance],
         "sampler": {
-            "scheduler": recipe.scheduler,
-            "steps": recipe.steps,
-            "width": recipe.size[1],
-            "height": recipe.size[0],
-            "batch_size": recipe.batch_size,
+            "scheduler": settings.scheduler,
+            "steps": settings.steps,
+            "width": settings.size[1],
+            "height": settings.size[0],
+            "batch_size": settings.batch_size,
         },
-        "reproducibility": recipe.reproducibility,
+        "reproducibility": settings.reproducibility,
         "seeds": [seed],
     }
 
 
-def model_path(recipe: Recipe, folder: Path) -> str:
+def model_path(settings: GenerationSettings, folder: Path) -> str:
     """The model's name, or its path relative to a folder."""
-    path = Path(recipe.model)
-    lies_there = recipe.folder is None or (path.is_dir() and path.resolve() == recipe.folder.resolve())
-    return relative(path, folder) if lies_there or path.is_absolute() else recipe.model
+    path = Path(settings.model)
+    lies_there = settings.folder is None or (path.is_dir() and path.resolve() == settings.folder.resolve())
+    return relative(path, folder) if lies_there or path.is_absolute() else settings.model
 
 
 def relative(path: Path, folder: Path) -> str:

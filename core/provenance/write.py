@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ..api.generation_settings import Recipe, Reproducibility
+from ..api.generation_settings import GenerationSettings, Reproducibility
 from ..api.registry import registry
 from ..checkpoints.files import model_digests
 from ..errors import UserError
@@ -97,7 +97,7 @@ def write_item(
     image: Image.Image,
     scene: Scene,
     seed: int,
-    recipe: Recipe,
+    settings: GenerationSettings,
     item: Mapping[str, Any] | None = None,
     flush: bool = True,
 ) -> Path:
@@ -107,7 +107,7 @@ def write_item(
 
     Args:
         folder: is there already; paths are written relative to it.
-        recipe: of the `Result` that holds the picture.
+        settings: of the `Result` that holds the picture.
         item: more to keep in the JSON file, for example metrics; plain data.
         flush: the files' names too, see `weft.core.storage.atomic.write_file`; what is in them always is.
 
@@ -127,31 +127,33 @@ def write_item(
         return named
 
     try:
-        settings = item_settings(recipe, scene, seed, place, folder)
+        run_settings = item_settings(settings, scene, seed, place, folder)
     except TypeError as error:
         unwritten = str(error)
-        bare = dataclasses.replace(recipe, conditioners=(), guidance=())
-        settings = item_settings(bare, scene, seed, place, folder)
-    model = _model_digests(recipe)
+        bare = dataclasses.replace(settings, conditioners=(), guidance=())
+        run_settings = item_settings(bare, scene, seed, place, folder)
+    model = _model_digests(settings)
     provenance = Provenance(
         format="weft provenance 1",
         seed=seed,
         model=model,
         references=references,
-        plugins={one.name: _origin(type(one)) for one in (*recipe.conditioners, *recipe.guidance)},
+        plugins={one.name: _origin(type(one)) for one in (*settings.conditioners, *settings.guidance)},
         libraries=libraries(),
-        device=recipe.device,
-        hardware=recipe.hardware,
-        dtype=recipe.dtype,
-        threads=recipe.threads,
-        reproducibility=recipe.reproducibility,
-        batch_size=recipe.batch_size,
+        device=settings.device,
+        hardware=settings.hardware,
+        dtype=settings.dtype,
+        threads=settings.threads,
+        reproducibility=settings.reproducibility,
+        batch_size=settings.batch_size,
         pixels=pixel_digest(image),
         unwritten=unwritten,
     )
-    run_file, origin = run_file_text(settings), dataclasses.asdict(provenance)
-    name = Path(model_path(recipe, folder)).name
-    line = parameters_line(recipe, scene.prompt, seed, name, next(iter(model.values()), ""), version("weft"))
+    run_file, origin = run_file_text(run_settings), dataclasses.asdict(provenance)
+    name = Path(model_path(settings, folder)).name
+    line = parameters_line(
+        settings, scene.prompt, seed, name, next(iter(model.values()), ""), version("weft")
+    )
     data = png(image, _texts(run_file, origin, line))
     sidecar = {
         "image": f"{stem}.png",
@@ -250,9 +252,9 @@ def _sidecar(path: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _model_digests(recipe: Recipe) -> dict[str, str]:
+def _model_digests(settings: GenerationSettings) -> dict[str, str]:
     try:
-        return model_digests(recipe.folder or Path(recipe.model))
+        return model_digests(settings.folder or Path(settings.model))
     except UserError:
         return {}  # the model was deleted after it was loaded: what is not known is not claimed
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..api.guidance import Energy, Step
 from ..errors import PluginError
-from .branch_evaluator import Evaluator, guarded
+from .branch_evaluator import BranchEvaluator, guarded
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def descend(
     latents: Float[Tensor, "s c h w"],
     scale: Float[Tensor, ""],
     timestep: Num[Tensor, ""],
-    evaluator: Evaluator,
+    evaluator: BranchEvaluator,
     paths: frozenset[str],
     step: Step,
     on_update: Callable[[int], None] | None = None,
@@ -93,7 +93,7 @@ def _gradient(
     energy: Energy,
     inputs: Tensor,
     timestep: Tensor,
-    evaluator: Evaluator,
+    evaluator: BranchEvaluator,
     paths: frozenset[str],
     step: Step,
 ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s c h w"]]:

@@ -20,7 +20,7 @@ from ..api.text_encoder import PromptTokens
 from ..errors import PluginError, UserError, WeftError
 from ..scene.scene import Scene
 from ..unet.conditions import Conditions, gather
-from ..unet.forward import UNetWalk
+from ..unet.forward import UNetForward
 from ..unet.weight_deltas import apply_deltas
 
 T = TypeVar("T")
@@ -129,19 +129,19 @@ class PreparedScene:
         return Row(context[0].to(self._model.dtype), entries)
 
 
-class Evaluator:
+class BranchEvaluator:
     """Runs the UNet for the branches of a form.
 
     Args:
-        walk: the UNet.
+        unet: its forward pass.
         scenes: the prepared scene of every sample of the batch.
 
     Attributes:
         evaluations: UNet evaluations of one sample so far, for the run's trace.
     """
 
-    def __init__(self, walk: UNetWalk, scenes: Sequence[PreparedScene]) -> None:
-        self._walk, self._scenes = walk, scenes
+    def __init__(self, unet: UNetForward, scenes: Sequence[PreparedScene]) -> None:
+        self._unet, self._scenes = unet, scenes
         self._conditions: dict[Hashable, Conditions] = {}
         self.evaluations = 0
 
@@ -170,8 +170,8 @@ class Evaluator:
         if record is not None and record[0] in branches:
             start = slot_of[branches.index(record[0])] * len(latents)
             recorder = MapRecorder(record[1], slice(start, start + len(latents)))
-        # the latents of one copy: the walk repeats them where the branches part
-        predicted = self._walk(latents, timestep, self._gathered(distinct), recorder)
+        # the latents of one copy: the forward pass repeats them where the branches part
+        predicted = self._unet(latents, timestep, self._gathered(distinct), recorder)
         assert predicted is not None
         self.evaluations += len(distinct)
         parts = predicted.chunk(len(distinct))
@@ -189,7 +189,7 @@ class Evaluator:
     ) -> AttentionMaps:
         """The maps of one branch; the UNet is left after the last of them. Differentiable in the latents."""
         recorder = MapRecorder(paths, slice(None), stop=True)
-        self._walk(latents, timestep, self._gathered([branch]), recorder)
+        self._unet(latents, timestep, self._gathered([branch]), recorder)
         return self._maps(recorder, branch)
 
     def _maps(self, recorder: MapRecorder, branch: Branch) -> AttentionMaps:

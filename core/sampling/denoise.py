@@ -15,7 +15,7 @@ from ..api.branches import Branch, LinearForm
 from ..api.guidance import Batch, Energy, Guidance, LatentEdit, Step
 from ..errors import PluginError
 from .attention_energy import Descent, descend
-from .branch_evaluator import Evaluator, guarded
+from .branch_evaluator import BranchEvaluator, guarded
 from .scheduler_step import Stepper, Watch
 from .schedulers import step_options
 
@@ -61,7 +61,7 @@ class MeanMaps:
 
 
 def sample(
-    evaluator: Evaluator,
+    evaluator: BranchEvaluator,
     batch: Batch,
     guidance: Sequence[Guidance],
     full: Branch,

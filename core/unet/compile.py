@@ -1,4 +1,4 @@
-"""Running the walk in a compiled form, with the plain form to fall back on."""
+"""Running the forward pass in a compiled form, with the plain form to fall back on."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from ..api.attention_maps import Grid, Look
 from .conditions import Conditions
 
-Walked: TypeAlias = tuple[Tensor | None, list[tuple[str, Grid, Tensor]]]
-"""What the walk predicts, and (block path, feature map's size, probabilities) of every layer that it captured."""
+Prediction: TypeAlias = tuple[Tensor | None, list[tuple[str, Grid, Tensor]]]
+"""What was predicted, and (block path, feature map's size, probabilities) of every layer that was captured."""
 
 logger = logging.getLogger(__name__)
 
 
 class Compiled:
-    """Compiles the walk's function with `torch.compile` when it is first called with conditions of a new make.
+    """Compiles the forward pass with `torch.compile` when it is first called with conditions of a new make.
 
     The first call under every Conditions object runs plain: it makes the keys and values that later steps share, and so
     they are inputs of the compiled form and no part of it. Weight deltas are hooks on the UNet, which a compiled form
@@ -32,18 +32,18 @@ class Compiled:
 
     def __init__(self, backend: str = "inductor", mode: str | None = None) -> None:
         self._backend, self._mode = backend, mode
-        self._form: Callable[..., Walked] | None = None
+        self._form: Callable[..., Prediction] | None = None
         self._logged: set[str] = set()
         self.failed = False
 
     def __call__(
         self,
-        plain: Callable[..., Walked],
+        plain: Callable[..., Prediction],
         latents: Tensor,
         timestep: Tensor,
         conditions: Conditions,
         look: Look,
-    ) -> Walked:
+    ) -> Prediction:
         """The function's result for these arguments, compiled or plain."""
         if conditions.deltas:
             self._log("weight deltas are hooks, which a compiled UNet does not see")
@@ -58,7 +58,7 @@ class Compiled:
             return self._form(latents, timestep, conditions, look)
         except (
             Exception
-        ) as error:  # compilers fail in any way; a fault of the walk itself is raised again below
+        ) as error:  # compilers fail in any way; an error of the forward pass itself is raised again below
             self.failed = True
             self._log(
                 f"compiling failed ({type(error).__name__}: {str(error).strip().splitlines()[0][:200]})"

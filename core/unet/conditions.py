@@ -114,7 +114,7 @@ class Conditions:
 
     @property
     def started(self) -> bool:
-        """Whether a walk under these conditions has made keys and values already."""
+        """Whether a forward pass under these conditions has made keys and values already."""
         return bool(self._segments)
 
     def segments_at(self, path: str, grid: Grid, make: Callable[[], Segments]) -> Segments:

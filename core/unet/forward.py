@@ -1,7 +1,7 @@
-"""The walk: a forward of our own over a diffusers UNet's submodules, in which the ports are explicit calls.
+"""A forward pass of our own over a diffusers UNet's submodules, in which the ports are explicit calls.
 
 Without contributions it equals `UNet2DConditionModel.forward` bit for bit (tests/core/unet/test_forward.py). Nothing is
-installed on the UNet but the hooks of weight deltas, and those only while the walk runs. On a GPU, and compiled, rows
+installed on the UNet but the hooks of weight deltas, and those only while it runs. On a GPU, and compiled, rows
 that begin with the same latents are computed once until they part, which is at the first cross-attention.
 """
 
@@ -21,7 +21,7 @@ from ..api.attention_maps import Grid, Look, MapRecorder, Site
 from ..api.ports import Residuals
 from ..errors import UserError
 from .attention import cross_attention, repeated, self_attention
-from .compile import Compiled, Walked
+from .compile import Compiled, Prediction
 from .conditions import Conditions
 from .weight_deltas import installed
 
@@ -56,7 +56,7 @@ _PREFIX = (
 
 @dataclass(frozen=True)
 class _Run:
-    """One walk: its conditions, what to capture, and what was captured so far."""
+    """One forward pass: its conditions, what to capture, and what was captured so far."""
 
     conditions: Conditions
     look: Look
@@ -67,18 +67,18 @@ class _Run:
         return self.look.stop and len(self.captured) == len(self.look.paths)
 
 
-class UNetWalk:
+class UNetForward:
     """Evaluates a frozen UNet under conditions.
 
     Args:
         unet: a UNet of the Stable Diffusion 1.x or 2.x kind; its parameters are never written.
-        compiled: runs the walk's function in a compiled form.
+        compiled: runs `_forward` in a compiled form.
         share: compute rows of the same latents once until they part. None is yes on a GPU and when compiled, and no on
             a CPU, where a batch of another size rounds otherwise in the last bit, which 20 steps were seen to enlarge
             to 3e-5, and the same numbers as diffusers' are worth more than the 3 % saved.
 
     Raises:
-        UserError: the UNet has parts that the walk does not know.
+        UserError: the UNet has parts that the forward pass does not know.
     """
 
     def __init__(
@@ -107,14 +107,14 @@ class UNetWalk:
         look = Look() if maps is None else maps.look
         with installed(self.unet, conditions.deltas):
             if self._compiled is None:
-                predicted, captured = self._walk(latents, timestep, conditions, look)
+                predicted, captured = self._forward(latents, timestep, conditions, look)
             else:
-                predicted, captured = self._compiled(self._walk, latents, timestep, conditions, look)
+                predicted, captured = self._compiled(self._forward, latents, timestep, conditions, look)
         if maps is not None:
             maps.probabilities.update({Site(path, grid): found for path, grid, found in captured})
         return predicted
 
-    def _walk(self, latents: Tensor, timestep: Tensor, conditions: Conditions, look: Look) -> Walked:
+    def _forward(self, latents: Tensor, timestep: Tensor, conditions: Conditions, look: Look) -> Prediction:
         unet: Any = self.unet
         run = _Run(conditions, look)
         copies = len(conditions.context) // len(latents)

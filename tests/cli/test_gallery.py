@@ -15,7 +15,7 @@ import weft
 from weft.cli.app import app
 from weft.cli.gallery import PAGE, POLICY
 from weft.cli.html import VOID
-from weft.core.api.generation_settings import Recipe
+from weft.core.api.generation_settings import GenerationSettings
 from weft.core.provenance.write import OVERLAY, write_item
 
 EVIL = "<script>alert(1)</script>\" onload='x' \x00&amp; javascript:"
@@ -50,9 +50,9 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.found if name == tag]
 
 
-def recipe(model: Path) -> Recipe:
+def settings(model: Path) -> GenerationSettings:
     parts = ("ddim", 5, (16, 24), 8, "normal", "cpu", "AVX2", "float32", 1)
-    return Recipe(str(model), None, (), (weft.ClassifierFree(7.5),), *parts)
+    return GenerationSettings(str(model), None, (), (weft.ClassifierFree(7.5),), *parts)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def keep(folder: Path, count: int, prompt: str = "a toy", **item: object) -> Non
     for seed in range(count):
         image = Image.new("RGB", (24, 16), (seed % 256, 0, 0))
         write_item(
-            folder, f"{seed:04d}-seed{seed}", image, scene, seed, recipe(folder / "model.safetensors"), item
+            folder, f"{seed:04d}-seed{seed}", image, scene, seed, settings(folder / "model.safetensors"), item
         )
 
 

@@ -178,8 +178,8 @@ def test_what_is_left_behind_is_seen() -> None:
     assert state() == before
 
 
-def walked() -> list[tuple[str, str]]:
-    """(path, class) of one module of every class that the walk calls, whatever the class is used for."""
+def called_modules() -> list[tuple[str, str]]:
+    """(path, class) of one module of every class that the forward pass calls, whatever the class is used for."""
     found: dict[str, str] = {}
     hooks = []
     unet = random_pipeline().unet
@@ -199,7 +199,7 @@ def walked() -> list[tuple[str, str]]:
 
 
 def test_in_every_class_of_module_of_the_unet(monkeypatch) -> None:
-    places = walked()
+    places = called_modules()
     assert {"Conv2d", "Linear", "GroupNorm", "LayerNorm", "ResnetBlock2D", "FeedForward"} <= {
         name for _, name in places
     }

@@ -170,7 +170,7 @@ def test_untrained_conditioners_change_nothing(run: Path) -> None:
         trained.pieces(batch, dict.fromkeys(sizes, rows), dict.fromkeys(sizes, none))
         for rows in (every, none)
     ]
-    predicted = [trained.walk(latents, t, trained.conditions(batch, made)) for made in pieces]
+    predicted = [trained.unet_forward(latents, t, trained.conditions(batch, made)) for made in pieces]
     assert predicted[0] is not None
     assert predicted[1] is not None
     torch.testing.assert_close(predicted[0], predicted[1], rtol=0, atol=0)

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from ...api.generation_settings import Recipe
+from ...api.generation_settings import GenerationSettings
 from ...errors import UserError, WeftError
 from ...pipeline import BATCH_SIZE, Pipeline
 from ...runfile.run import Run
@@ -43,7 +43,7 @@ DEATHS_IN_A_ROW = 6
 class Drawn:
     """What comes back of a batch: pictures by the numbers of their items, and what failed."""
 
-    pictures: Sequence[tuple[int, Image.Image, Recipe]]
+    pictures: Sequence[tuple[int, Image.Image, GenerationSettings]]
     failures: Sequence[tuple[Sequence[int], WeftError]]
 
 
@@ -62,11 +62,11 @@ class Worker:
 
 class _Collector(Listener):
     def __init__(self) -> None:
-        self.pictures: list[tuple[int, Image.Image, Recipe]] = []
+        self.pictures: list[tuple[int, Image.Image, GenerationSettings]] = []
         self.failures: list[tuple[Sequence[int], WeftError]] = []
 
-    def drawn(self, item: Item, image: Image.Image, recipe: Recipe) -> None:
-        self.pictures.append((item.number, image, recipe))
+    def drawn(self, item: Item, image: Image.Image, settings: GenerationSettings) -> None:
+        self.pictures.append((item.number, image, settings))
 
     def failed(self, items: Sequence[Item], error: WeftError) -> None:
         self.failures.append(([item.number for item in items], error))
@@ -153,8 +153,8 @@ class RayEngine(Engine):
                     else:
                         deaths = 0
                         idle.append(worker)
-                        for number, image, recipe in made.pictures:
-                            listener.drawn(by_number[number], image, recipe)
+                        for number, image, settings in made.pictures:
+                            listener.drawn(by_number[number], image, settings)
                         for numbers, failure in made.failures:
                             listener.failed([by_number[number] for number in numbers], failure)
                 if deaths >= DEATHS_IN_A_ROW and not busy:

@@ -20,7 +20,7 @@ from weft.core.api.ports import (
     WeightDelta,
 )
 from weft.core.unet.conditions import gather
-from weft.core.unet.forward import UNetWalk
+from weft.core.unet.forward import UNetForward
 from weft.testing import parametrize_with_checks, random_pipeline, random_unet
 
 SCENE = weft.Scene("a toy on grass", subjects=(weft.Subject("toy", box=(0.25, 0.25, 0.75, 1.0)),))
@@ -38,8 +38,8 @@ def inputs(rows: int = 2):
     return torch.randn(rows, 4, 8, 8, generator=generator), torch.randn(rows, 11, 32, generator=generator)
 
 
-def walk(unet, latents, context, contributions):
-    return UNetWalk(unet)(latents, TIMESTEP, gather(list(context), contributions))
+def forward(unet, latents, context, contributions):
+    return UNetForward(unet)(latents, TIMESTEP, gather(list(context), contributions))
 
 
 def draw(*conditioners, **options):
@@ -71,7 +71,7 @@ def test_extra_tokens_add_their_own_attention() -> None:
         if name.endswith("attn2"):
             module.to_v.weight.mul_(1.25)
     expected = doubled(latents, TIMESTEP, context).sample
-    ours = walk(unet, latents, context, [(ContextTokens(tokens, strength=0.25),) for tokens in context])
+    ours = forward(unet, latents, context, [(ContextTokens(tokens, strength=0.25),) for tokens in context])
     assert torch.allclose(ours, expected, atol=1e-5)
 
 
@@ -79,11 +79,11 @@ def test_extra_tokens_stay_in_their_region() -> None:
     unet, (latents, context) = random_unet(), inputs(1)
     nowhere = ContextTokens(context[0], region=torch.zeros(32, 32))
     everywhere = ContextTokens(context[0], region=torch.ones(32, 32))
-    plain = walk(unet, latents, context, [()])
-    assert torch.equal(walk(unet, latents, context, [(nowhere,)]), plain)
+    plain = forward(unet, latents, context, [()])
+    assert torch.equal(forward(unet, latents, context, [(nowhere,)]), plain)
     assert torch.allclose(
-        walk(unet, latents, context, [(everywhere,)]),
-        walk(unet, latents, context, [(ContextTokens(context[0]),)]),
+        forward(unet, latents, context, [(everywhere,)]),
+        forward(unet, latents, context, [(ContextTokens(context[0]),)]),
     )
 
 
@@ -93,7 +93,7 @@ def test_words_are_read_in_their_region_only() -> None:
     mask[:, :16] = 1.0
     recorder = MapRecorder(frozenset({"down_blocks.0.attentions.0.transformer_blocks.0"}), slice(None))
     conditions = gather(list(context), [(TextRegion(torch.tensor([2, 3]), mask),)])
-    UNetWalk(unet)(latents, TIMESTEP, conditions, recorder)
+    UNetForward(unet)(latents, TIMESTEP, conditions, recorder)
     (maps,) = recorder.probabilities.values()
     left, right = maps.view(4, 8, 8, 11)[:, :, :4], maps.view(4, 8, 8, 11)[:, :, 4:]
     assert right[..., [2, 3]].max() == 0.0
@@ -114,9 +114,9 @@ def test_block_inserts_equal_gligen_in_diffusers() -> None:
     unet.position_net = torch.nn.Identity()
     unet.position_net.forward = lambda objs: objs
     expected = unet(latents, TIMESTEP, context, cross_attention_kwargs={"gligen": {"objs": objects}}).sample
-    ours = walk(unet, latents, context, [(BlockInsert(modules, objs),) for objs in objects])
+    ours = forward(unet, latents, context, [(BlockInsert(modules, objs),) for objs in objects])
     assert torch.equal(ours, expected)
-    assert not torch.allclose(ours, walk(unet, latents, context, [(), ()]), atol=1e-3)
+    assert not torch.allclose(ours, forward(unet, latents, context, [(), ()]), atol=1e-3)
 
 
 def test_residuals_equal_controlnet_and_t2i_adapter_arguments() -> None:
@@ -132,7 +132,7 @@ def test_residuals_equal_controlnet_and_t2i_adapter_arguments() -> None:
         down_intrablock_additional_residuals=list(given.blocks),
     ).sample
     entry = FeatureResiduals(plugins.bump_residuals(unet), torch.full((1,), 0.1))
-    assert torch.allclose(walk(unet, latents, context, [(entry,), (entry,)]), expected, atol=1e-6)
+    assert torch.allclose(forward(unet, latents, context, [(entry,), (entry,)]), expected, atol=1e-6)
 
 
 def test_input_channels_equal_a_widened_convolution() -> None:
@@ -146,7 +146,7 @@ def test_input_channels_equal_a_widened_convolution() -> None:
     wide.conv_in.bias.copy_(unet.conv_in.bias + extra.bias)
     channels = torch.rand(2, 1, 8, 8)
     expected = wide(torch.cat([latents, channels], dim=1), TIMESTEP, context).sample
-    ours = walk(unet, latents, context, [(InputChannels(extra, channel),) for channel in channels])
+    ours = forward(unet, latents, context, [(InputChannels(extra, channel),) for channel in channels])
     assert torch.allclose(ours, expected, atol=1e-5)
 
 
@@ -161,17 +161,17 @@ def test_weight_deltas_equal_merged_weights(low_rank: bool) -> None:
             WeightDelta(path, up, down, strength=0.5) if low_rank else WeightDelta(path, delta, strength=0.5)
         )
     expected = merged(latents, TIMESTEP, context).sample
-    assert torch.allclose(walk(unet, latents, context, [tuple(entries)] * 2), expected, atol=1e-5)
-    assert not torch.allclose(walk(unet, latents, context, [(), ()]), expected, atol=1e-3)
+    assert torch.allclose(forward(unet, latents, context, [tuple(entries)] * 2), expected, atol=1e-5)
+    assert not torch.allclose(forward(unet, latents, context, [(), ()]), expected, atol=1e-3)
 
 
 def test_a_delta_that_does_not_fit_names_the_layer_and_both_shapes() -> None:
     unet, (latents, context) = random_unet(), inputs(1)
     path = plugins.UNET_LAYERS[0]
     with pytest.raises(weft.PluginError, match=rf"{path}.*\(32, 32\).*\(7, 7\)"):
-        walk(unet, latents, context, [(WeightDelta(path, torch.zeros(7, 7)),)])
+        forward(unet, latents, context, [(WeightDelta(path, torch.zeros(7, 7)),)])
     with pytest.raises(weft.PluginError, match="no such layer"):
-        walk(unet, latents, context, [(WeightDelta("nowhere", torch.zeros(7, 7)),)])
+        forward(unet, latents, context, [(WeightDelta("nowhere", torch.zeros(7, 7)),)])
 
 
 def test_rows_do_not_meet() -> None:
@@ -189,9 +189,9 @@ def test_rows_do_not_meet() -> None:
             *(WeightDelta(p, u, d) for p, (u, d) in plugins.lora(unet, plugins.UNET_LAYERS).items()),
         ),
     ]
-    together = walk(unet, latents, context, rows)
+    together = forward(unet, latents, context, rows)
     for i in range(3):
-        alone = walk(unet, latents[i : i + 1], context[i : i + 1], [rows[i]])
+        alone = forward(unet, latents[i : i + 1], context[i : i + 1], [rows[i]])
         assert torch.allclose(together[i], alone[0], atol=1e-5)
 
 

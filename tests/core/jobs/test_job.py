@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from weft import PluginError, Scene, UserError, WeftError
-from weft.core.api.generation_settings import Recipe
+from weft.core.api.generation_settings import GenerationSettings
 from weft.core.jobs.batch_runner import Drawer, rectangle
 from weft.core.jobs.batch_size import BatchSize, out_of_memory
 from weft.core.jobs.events import Listener
@@ -121,7 +121,7 @@ class Heard(Listener):
         self.images: list[Image.Image] = []
         self.errors: list[tuple[list[str], WeftError]] = []
 
-    def drawn(self, item: Item, image: Image.Image, recipe: Recipe) -> None:
+    def drawn(self, item: Item, image: Image.Image, settings: GenerationSettings) -> None:
         self.drawn_.append(item.id)
         self.images.append(image)
 
@@ -264,7 +264,7 @@ def test_a_store_measures_what_is_asked_for(folder: Path) -> None:
     store = Store(folder / "out")
     pipe = random_pipeline()
     made = pipe.generate(items[0].run.scene, steps=1, seeds=[0], width=32, height=32)
-    assert store.keep(items[0], made.images[0], made.recipe) is None
+    assert store.keep(items[0], made.images[0], made.settings) is None
     assert store.missing(items) == items[1:]
     values = store.values(items[0])
     assert set(values) == {"objects", "placement"}
@@ -289,7 +289,7 @@ def test_a_store_flushes_names_once_a_run_and_every_picture_at_once(
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    assert store.keep(item, made.images[0], made.recipe) is None
+    assert store.keep(item, made.images[0], made.settings) is None
     assert flushed, "a picture's bytes are on the disk before its line is"
     assert not any(flushed)
     flushed.clear()

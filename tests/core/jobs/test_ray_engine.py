@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from weft import UserError, WeftError
-from weft.core.api.generation_settings import Recipe
+from weft.core.api.generation_settings import GenerationSettings
 from weft.core.jobs.events import Listener
 from weft.core.jobs.job import Item, plan
 from weft.core.runfile.read import read_run_file
@@ -36,7 +36,7 @@ class Heard(Listener):
         self.pictures: dict[int, list[Image.Image]] = {}
         self.errors: list[tuple[int, WeftError]] = []
 
-    def drawn(self, item: Item, image: Image.Image, recipe: Recipe) -> None:
+    def drawn(self, item: Item, image: Image.Image, settings: GenerationSettings) -> None:
         self.pictures.setdefault(item.number, []).append(image)
 
     def failed(self, items: Sequence[Item], error: WeftError) -> None:

@@ -212,8 +212,8 @@ def test_changed_or_missing_files_are_told_before_anything_is_drawn(folder, monk
 def test_a_plugin_that_no_run_file_can_hold_is_told(drawn, tmp_path) -> None:
     from diffusers.guiders import ClassifierFreeGuidance
 
-    recipe = replace(drawn.recipe, guidance=(weft.DiffusersGuider(guider=ClassifierFreeGuidance()),))
-    path = write_item(tmp_path, "x", drawn.images[0], drawn.samples[0].scene, 7, recipe)
+    settings = replace(drawn.settings, guidance=(weft.DiffusersGuider(guider=ClassifierFreeGuidance()),))
+    path = write_item(tmp_path, "x", drawn.images[0], drawn.samples[0].scene, 7, settings)
     with pytest.raises(weft.UserError, match="a picture that a run file describes"):
         checked_run(read_provenance(path), tmp_path)
 

@@ -34,7 +34,7 @@ from weft.core.sampling.scheduler_step import Stepper, Watch
 from weft.core.sampling.schedulers import SCHEDULERS
 from weft.core.unet.attention import cross_attention, cross_attention_paths
 from weft.core.unet.conditions import gather
-from weft.core.unet.forward import UNetWalk
+from weft.core.unet.forward import UNetForward
 from weft.testing import random_pipeline, random_unet
 
 # how a network of Stable Diffusion 1.5's shape is made and counted
@@ -109,10 +109,10 @@ def test_equal_rows_are_computed_once_until_they_part(name: str, first: int, att
     latents, context = normal(2, 4, 8, 8), normal(6, 11, 32, seed=1)
     given = contributions(unet, name, context)
     rows = [(), (), given, given, (), ()]
-    plain = UNetWalk(unet)(latents.repeat(3, 1, 1, 1), TIMESTEP, gather(list(context), rows))
+    plain = UNetForward(unet)(latents.repeat(3, 1, 1, 1), TIMESTEP, gather(list(context), rows))
     seen, hook = rows_of(unet, "conv_in")
     queries, other = rows_of(unet, f"{FIRST}.attn1.to_q")
-    shared = UNetWalk(unet, share=True)(latents, TIMESTEP, gather(list(context), rows))
+    shared = UNetForward(unet, share=True)(latents, TIMESTEP, gather(list(context), rows))
     hook.remove()
     other.remove()
     assert (seen, queries) == ([first], [attended])
@@ -126,7 +126,7 @@ def test_on_a_cpu_nothing_is_shared_unless_asked_for() -> None:
     unet = random_unet()
     latents, context = normal(2, 4, 8, 8), normal(4, 11, 32, seed=1)
     seen, hook = rows_of(unet, "conv_in")
-    ours = UNetWalk(unet)(latents, TIMESTEP, gather(list(context), [()] * 4))
+    ours = UNetForward(unet)(latents, TIMESTEP, gather(list(context), [()] * 4))
     hook.remove()
     assert seen == [4]
     assert torch.equal(ours, unet(latents.repeat(2, 1, 1, 1), TIMESTEP, context).sample)
@@ -298,7 +298,7 @@ def test_recorded_maps_are_the_same_when_shared() -> None:
     for share in (False, True):
         recorder = MapRecorder(paths, slice(2, 4))
         with torch.no_grad():
-            UNetWalk(unet, share=share)(latents, TIMESTEP, gather(list(context), [()] * 4), recorder)
+            UNetForward(unet, share=share)(latents, TIMESTEP, gather(list(context), [()] * 4), recorder)
         found.append(recorder.probabilities)
     assert found[0].keys() == found[1].keys()
     for site, maps in found[0].items():
@@ -311,11 +311,11 @@ def test_flops_of_three_branches_on_stable_diffusions_shape() -> None:
     unet = costs["network"](torch.float16).requires_grad_(False)
     context = torch.empty(77, 768, device="meta", dtype=torch.float16)
     latents = torch.empty(1, 4, 64, 64, device="meta", dtype=torch.float16)
-    walk, conditions = UNetWalk(unet), gather([context] * 3, [()] * 3)
+    forward, conditions = UNetForward(unet), gather([context] * 3, [()] * 3)
     with torch.no_grad(), costs["fused"]():
-        walk(latents, TIMESTEP, conditions)
+        forward(latents, TIMESTEP, conditions)
         with FlopCounterMode(display=False) as ours:
-            walk(latents, TIMESTEP, conditions)
+            forward(latents, TIMESTEP, conditions)
         with FlopCounterMode(display=False) as theirs:
             unet(latents, TIMESTEP, context[None])
     ratio = ours.get_total_flops() / (3 * theirs.get_total_flops())

@@ -1,4 +1,4 @@
-"""The walk is diffusers' forward, bit for bit, and refuses what it does not know."""
+"""The forward pass is diffusers', bit for bit, and refuses what it does not know."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import weft
 from weft.core.api.attention_maps import MapRecorder
 from weft.core.unet.attention import cross_attention_paths
 from weft.core.unet.conditions import gather
-from weft.core.unet.forward import UNetWalk
+from weft.core.unet.forward import UNetForward
 from weft.testing import random_unet
 
 SD1 = {}
@@ -30,7 +30,7 @@ def test_equals_diffusers_bit_for_bit(config, size) -> None:
     unet = random_unet(**config)
     latents, context = torch.randn(3, 4, *size), torch.randn(3, 11, 32)
     timestep = torch.tensor(501)
-    ours = UNetWalk(unet)(latents, timestep, gather(list(context), [()] * 3))
+    ours = UNetForward(unet)(latents, timestep, gather(list(context), [()] * 3))
     assert torch.equal(ours, unet(latents, timestep, context).sample)
 
 
@@ -40,8 +40,8 @@ def test_recording_changes_no_bit_and_rows_sum_to_one() -> None:
     latents, context = torch.randn(2, 4, 8, 8), torch.randn(2, 11, 32)
     conditions = gather(list(context), [()] * 2)
     recorder = MapRecorder(frozenset(cross_attention_paths(unet)), slice(None))
-    plain = UNetWalk(unet)(latents, torch.tensor(501), conditions)
-    assert torch.equal(UNetWalk(unet)(latents, torch.tensor(501), conditions, recorder), plain)
+    plain = UNetForward(unet)(latents, torch.tensor(501), conditions)
+    assert torch.equal(UNetForward(unet)(latents, torch.tensor(501), conditions, recorder), plain)
     assert len(recorder.probabilities) == 7
     for site, maps in recorder.probabilities.items():
         assert maps.shape == (2, 4, site.grid[0] * site.grid[1], 11)
@@ -55,7 +55,7 @@ def test_stopping_runs_nothing_after_the_last_map() -> None:
     handle = unet.up_blocks[0].register_forward_pre_hook(lambda *_: called.append("up"))
     unet.up_blocks[0].resnets[0].register_forward_pre_hook(lambda *_: called.append("up"))
     recorder = MapRecorder(frozenset({"mid_block.attentions.0.transformer_blocks.0"}), slice(None), stop=True)
-    given = UNetWalk(unet)(
+    given = UNetForward(unet)(
         torch.randn(1, 4, 8, 8), torch.tensor(1), gather([torch.randn(11, 32)], [()]), recorder
     )
     handle.remove()
@@ -70,7 +70,7 @@ def test_maps_are_differentiable_in_the_latents() -> None:
     recorder = MapRecorder(
         frozenset({"down_blocks.0.attentions.0.transformer_blocks.0"}), slice(None), stop=True
     )
-    UNetWalk(unet)(latents, torch.tensor(500), gather([torch.randn(11, 32)], [()]), recorder)
+    UNetForward(unet)(latents, torch.tensor(500), gather([torch.randn(11, 32)], [()]), recorder)
     (maps,) = recorder.probabilities.values()
     (gradient,) = torch.autograd.grad(maps[..., 3].amax(), latents)
     assert gradient.abs().max() > 0
@@ -81,9 +81,9 @@ def test_other_unets_are_refused() -> None:
         down_block_types=("SimpleCrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")
     )
     with pytest.raises(weft.UserError, match="SimpleCrossAttnDownBlock2D"):
-        UNetWalk(other)
+        UNetForward(other)
     with pytest.raises(weft.UserError, match="addition_embed_type"):
-        UNetWalk(
+        UNetForward(
             random_unet(
                 addition_embed_type="text_time",
                 addition_time_embed_dim=8,
@@ -93,4 +93,4 @@ def test_other_unets_are_refused() -> None:
     freeu = random_unet()
     freeu.enable_freeu(0.9, 0.2, 1.2, 1.4)
     with pytest.raises(weft.UserError, match="FreeU"):
-        UNetWalk(freeu)
+        UNetForward(freeu)

@@ -15,7 +15,7 @@ from weft.core.api.branches import Branch
 from weft.core.api.ports import InputChannels, WeightDelta
 from weft.core.sampling.branch_evaluator import PreparedScene
 from weft.core.unet.conditions import Conditions, Group, gather
-from weft.core.unet.forward import UNetWalk
+from weft.core.unet.forward import UNetForward
 from weft.plugins.conditioners.mask_location.networks import MaskLocationNetworks, at_grid, background
 from weft.testing import Case, parametrize_with_checks, random_unet
 
@@ -102,7 +102,7 @@ def test_the_convolution_is_a_widened_conv_in() -> None:
     mask = (torch.rand(2, 1, 8, 8, generator=generator) > 0.5).float()
     group = Group(InputChannels(networks.convolution, mask[0]), None, mask, torch.ones(2))
     with torch.no_grad():
-        ours = UNetWalk(unet)(latents, TIME, Conditions(context, channels=(group,)))
+        ours = UNetForward(unet)(latents, TIME, Conditions(context, channels=(group,)))
         plain = unet(latents, TIME, context).sample
         theirs = wide(torch.cat([latents, mask], dim=1), TIME, context).sample
     assert torch.allclose(ours, theirs, atol=1e-5)
@@ -150,10 +150,10 @@ def test_gradients_reach_every_tensor_from_a_batch() -> None:
     mask, rows = (torch.rand(2, 1, 8, 8) > 0.5).float(), torch.tensor([0, 2])
     channels = (Group(InputChannels(networks.convolution, mask[0]), rows, mask, torch.ones(2)),)
     deltas = tuple(Group(d, rows, torch.empty(2, 0), torch.ones(2)) for d in networks.deltas())
-    predicted = UNetWalk(unet)(latents, TIME, Conditions(context, channels=channels, deltas=deltas))
+    predicted = UNetForward(unet)(latents, TIME, Conditions(context, channels=channels, deltas=deltas))
     predicted.square().mean().backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in networks.parameters())
-    plain = UNetWalk(unet)(latents, TIME, Conditions(context))
+    plain = UNetForward(unet)(latents, TIME, Conditions(context))
     assert torch.allclose(predicted[1], plain[1], atol=1e-5)
     assert not torch.allclose(predicted[0], plain[0], atol=1e-2)
 

@@ -22,7 +22,7 @@ from weft.core.api.ports import TextStates, WeightDelta
 from weft.core.api.text_encoder import TextEncoder
 from weft.core.sampling.branch_evaluator import PreparedScene
 from weft.core.unet.conditions import gather
-from weft.core.unet.forward import UNetWalk
+from weft.core.unet.forward import UNetForward
 from weft.plugins.conditioners.pseudo_word.networks import PseudoWordNetworks
 from weft.plugins.shared.subject_words import noun_positions, write_words
 from weft.testing import Case, parametrize_with_checks, random_unet
@@ -148,7 +148,7 @@ def test_the_deltas_are_merged_weights() -> None:
     """The prediction with the conditioner is that of a UNet whose weights hold the deltas, reading h_u."""
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     row = prepared(SCENE, weft.PseudoWord()).row(FULL)
-    ours = UNetWalk(model().unet)(latents, torch.tensor(501), gather([row.context], [row.contribution]))
+    ours = UNetForward(model().unet)(latents, torch.tensor(501), gather([row.context], [row.contribution]))
     changed = word_model.merged(model().unet, networks().deltas())
     assert torch.allclose(changed(latents, 501, row.context[None])[0], ours, atol=1e-4)
     assert not torch.allclose(model().unet(latents, 501, row.context[None])[0], ours, atol=1e-3)

@@ -16,7 +16,7 @@ from weft.core.api.branches import Branch
 from weft.core.api.ports import BlockInsert
 from weft.core.sampling.branch_evaluator import PreparedScene
 from weft.core.unet.conditions import Conditions, Group, gather
-from weft.core.unet.forward import UNetWalk
+from weft.core.unet.forward import UNetForward
 from weft.plugins.conditioners.subject_adapter.networks import SubjectAdapterNetworks
 from weft.plugins.shared.gated_attention import fourier_features
 from weft.testing import Case, parametrize_with_checks, random_unet
@@ -147,7 +147,7 @@ def test_gradients_reach_every_tensor_from_a_batch() -> None:
     assert torch.allclose(state[:1], networks.tokens(patches[:1], boxes[:1], known[:1]), atol=1e-5)
     inserts = (Group(BlockInsert(networks.block_modules, state[0]), None, state, torch.ones(2)),)
     latents, context = torch.randn(2, 4, 8, 8), torch.randn(2, 77, 32)
-    predicted = UNetWalk(unet)(latents, torch.tensor(500), Conditions(context, inserts=inserts))
+    predicted = UNetForward(unet)(latents, torch.tensor(500), Conditions(context, inserts=inserts))
     predicted.square().mean().backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in networks.parameters())
 

@@ -318,11 +318,11 @@ def test_altering_lowers_the_loss_and_then_costs_nothing() -> None:
 def test_a_step_means_the_same_at_every_scale_of_the_latents() -> None:
     """Euler's latents are larger than what the UNet reads; the move that it sees is the same."""
     from weft.core.sampling.attention_energy import descend
-    from weft.core.sampling.branch_evaluator import Evaluator, PreparedScene
-    from weft.core.unet.forward import UNetWalk
+    from weft.core.sampling.branch_evaluator import BranchEvaluator, PreparedScene
+    from weft.core.unet.forward import UNetForward
 
     pipe = random_pipeline()
-    evaluator = Evaluator(UNetWalk(pipe.unet), [PreparedScene(SCENE, pipe.view((32, 32)), {})])
+    evaluator = BranchEvaluator(UNetForward(pipe.unet), [PreparedScene(SCENE, pipe.view((32, 32)), {})])
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     paths = pipe.map_paths((8, 8))
     step, timestep = Step(0, 5, 900.0, Branch()), torch.tensor(900)

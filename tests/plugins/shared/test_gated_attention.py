@@ -10,7 +10,7 @@ from diffusers.models.embeddings import get_fourier_embeds_from_boundingbox
 from weft.core.api.ports import BlockInsert
 from weft.core.unet.attention import cross_attention_paths
 from weft.core.unet.conditions import Conditions, Group
-from weft.core.unet.forward import UNetWalk
+from weft.core.unet.forward import UNetForward
 from weft.plugins.shared.gated_attention import (
     GatedAttentions,
     GatedSelfAttention,
@@ -73,11 +73,11 @@ def test_closed_gates_change_no_bit_of_the_unet() -> None:
     latents, time = torch.randn(2, 4, 8, 8), torch.tensor(500)
     inserts = (Group(BlockInsert(modules, state[0]), None, state, torch.ones(2)),)
     with torch.no_grad():
-        plain = UNetWalk(unet)(latents, time, Conditions(context))
-        same = UNetWalk(unet)(latents, time, Conditions(context, inserts=inserts))
+        plain = UNetForward(unet)(latents, time, Conditions(context))
+        same = UNetForward(unet)(latents, time, Conditions(context, inserts=inserts))
         for module in modules.values():
             module.alpha_attn.fill_(1.0)
-        opened = UNetWalk(unet)(latents, time, Conditions(context, inserts=inserts))
+        opened = UNetForward(unet)(latents, time, Conditions(context, inserts=inserts))
     assert torch.equal(plain, same)
     assert not torch.equal(plain, opened)
 
@@ -90,8 +90,8 @@ def test_opened_modules_change_no_bit_and_learn_at_once() -> None:
     state, context = torch.randn(2, 5, 24), torch.randn(2, 77, 32)
     latents, time = torch.randn(2, 4, 8, 8), torch.tensor(500)
     inserts = (Group(BlockInsert(made.by_block(), state[0]), None, state, torch.ones(2)),)
-    plain = UNetWalk(unet)(latents, time, Conditions(context))
-    same = UNetWalk(unet)(latents, time, Conditions(context, inserts=inserts))
+    plain = UNetForward(unet)(latents, time, Conditions(context))
+    same = UNetForward(unet)(latents, time, Conditions(context, inserts=inserts))
     assert torch.equal(plain, same)
     same.square().sum().backward()
     for name, parameter in made.named_parameters():

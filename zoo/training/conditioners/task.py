@@ -1,7 +1,7 @@
 """One training task for any set of conditioners over one frozen UNet.
 
 Every sample of a batch takes some of the conditioners: one alone, or several at once, so that each works alone and all
-of them together. The UNet runs through the same walk as in sampling, and the networks enter through the same ports.
+of them together. The UNet runs the same forward pass as in sampling, and the networks enter through the same ports.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ....core.api.attention_maps import MapRecorder
 from ....core.pipeline import Pipeline
 from ....core.unet.conditions import Conditions
-from ....core.unet.forward import UNetWalk
+from ....core.unet.forward import UNetForward
 from ....plugins.shared.attention_loss import balanced_loss, mask_loss
 from ..loop import Task
 from ..unet import timesteps
@@ -33,7 +33,7 @@ class ConditionersTask(Task):
     def __init__(self, recipe: ConditionersRecipe, pipe: Pipeline, examples: Examples) -> None:
         torch.manual_seed(recipe.loop.seed)
         self.recipe, self.pipe, self.examples = recipe, pipe, examples
-        self.walk = UNetWalk(pipe.unet)
+        self.unet_forward = UNetForward(pipe.unet)
         model = pipe.view(pipe.size)
         batch = examples.batch(torch.Generator().manual_seed(0), 1)
         widths = Widths(image=batch.pooled.shape[-1], patch=batch.patches.shape[-1])
@@ -80,7 +80,7 @@ class ConditionersTask(Task):
         pieces = self.pieces(batch, chosen, absent)
         conditions = self.conditions(batch, pieces)
         maps = MapRecorder(self.recorded, slice(None)) if self.recorded else None
-        predicted = self.walk(noisy, t.to(device), conditions, maps)
+        predicted = self.unet_forward(noisy, t.to(device), conditions, maps)
         assert predicted is not None
         error = (predicted.float() - self._target(batch, noise.to(device), t.to(device))).square()
         shown = (batch.masks * batch.referenced.any(-1)[:, :, None, None]).amax(1, keepdim=True)
@@ -135,7 +135,7 @@ class ConditionersTask(Task):
             some = batch.rows(rows)
             with torch.no_grad():
                 pieces = self.pieces(some, others, {name: taken[rows] for name, taken in absent.items()})
-                without = self.walk(noisy[rows], times, self.conditions(some, pieces))
+                without = self.unet_forward(noisy[rows], times, self.conditions(some, pieces))
             assert without is not None
             moved = (predicted[rows] - without).float().square().mean((1, 2, 3))
             change = change.index_copy(0, rows, moved * self.pictured.to(rows.device)[times])
