@@ -44,6 +44,7 @@ from quality import ROOT
 
 import weft
 from weft import zoo
+from weft.core.report.statistics import resampled
 from weft.zoo.judge.evaluate import digests, machine
 
 BAR: Final = 0.55
@@ -53,7 +54,6 @@ PHRASES: Final = ("toy", "grass")
 # pixels, and positions of a side of the maps
 SIZES: Final = ((128, 16), (64, 8), (64, 16))
 FACTOR: Final = 4  # pixels to a latent
-RESAMPLES: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -201,13 +201,14 @@ def measure(
         )
         updates.append(made)
     pairs = np.array([added["weft"], added["diffusers"]])
-    picks = np.random.default_rng(0).integers(rounds, size=(RESAMPLES, rounds))
-    spread = np.median(pairs[0][picks], axis=1) / np.median(pairs[1][picks], axis=1)
+    interval = resampled(
+        lambda picks: np.median(pairs[0][picks], axis=1) / np.median(pairs[1][picks], axis=1), rounds
+    )
     return {
         "seconds_added": {name: round(float(np.median(values)), 4) for name, values in added.items()},
         "seconds_plain": {name: round(float(np.median(values)), 4) for name, values in plain.items()},
         "ratio": round(float(np.median(pairs[0]) / np.median(pairs[1])), 4),
-        "interval": [round(float(value), 4) for value in np.percentile(spread, [2.5, 97.5])],
+        "interval": [round(value, 4) for value in interval],
         "rounds": rounds,
         "refinement_updates": updates,
     }

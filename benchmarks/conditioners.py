@@ -42,6 +42,7 @@ from torch.nn import functional as F
 import weft
 from weft import zoo
 from weft.core.api.registry import registry
+from weft.core.report.statistics import resampled
 from weft.zoo import judge, world
 from weft.zoo.judge.evaluate import digests
 from weft.zoo.judge.model import Seen, overlap
@@ -371,12 +372,10 @@ def summary(row: Row, arm: str, count: int, kept: Kept) -> dict[str, Any]:
 
 
 def _resampled(value: Callable[[Any], float], n: int, times: int = RESAMPLES) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    spread = [value(rng.integers(n, size=n)) for _ in range(times)]
-    low, high = np.percentile(spread, [2.5, 97.5])
+    low, high = resampled(lambda picks: np.array([value(one) for one in picks]), n, times)
     return {
         "share": round(value(np.arange(n)), 4),
-        "interval": [round(float(low), 4), round(float(high), 4)],
+        "interval": [round(low, 4), round(high, 4)],
         "captions": n,
     }
 

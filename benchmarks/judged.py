@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from quality import ROOT
 
+from weft.core.report.statistics import resampled
 from weft.zoo.judge.evaluate import machine
 
 ENOUGH: Final = 200
 """Cases that a result takes; fewer are a look."""
-RESAMPLES: Final = 10_000
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Of sums by case, (resamples, columns), one number a resample."""
@@ -109,7 +109,7 @@ def digest(*parts: Any) -> str:
 def interval(table: Sequence[Sequence[float]], statistic: Statistic) -> dict[str, Any]:
     """A statistic of sums over cases, with the percentile interval of its bootstrap over cases.
 
-    Efron and Tibshirani 1993, 13.3. All images of a case, in all its columns, are drawn together, so arms that share
+    All images of a case, in all its columns, are drawn together, so arms that share
     their noise stay paired.
 
     Args:
@@ -117,15 +117,16 @@ def interval(table: Sequence[Sequence[float]], statistic: Statistic) -> dict[str
         statistic: of the columns' sums.
     """
     rows = np.array(table, dtype=np.float64)
-    picks = np.random.default_rng(0).integers(len(rows), size=(RESAMPLES, len(rows)))
-    sums = np.stack([column[picks].sum(axis=1) for column in rows.T], axis=1)
+
+    def of(picks: NDArray[np.int64]) -> NDArray[np.float64]:
+        return statistic(np.stack([column[picks].sum(axis=1) for column in rows.T], axis=1))
+
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(statistic(rows.sum(axis=0)[None])[0])
-        spread = statistic(sums)
-    low, high = np.nanpercentile(spread, [2.5, 97.5])
+        low, high = resampled(of, len(rows))
     return {
         "value": round(value, 4),
-        "interval": [round(float(low), 4), round(float(high), 4)],
+        "interval": [round(low, 4), round(high, 4)],
         "cases": len(rows),
     }
 

@@ -31,19 +31,20 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 import weft
 from weft import zoo
+from weft.core.report.statistics import resampled, share_interval
 from weft.zoo import judge, world
-from weft.zoo.judge.evaluate import Rate, digests, machine
+from weft.zoo.judge.evaluate import digests, machine
 from weft.zoo.world.captions import phrase
 
 ROOT: Final = Path(__file__).parents[1]
 SPLITS: Final = {"one object": (1,), "two objects": (2,), "three and four objects": (3, 4)}
 CHUNK: Final = 10
 """Captions that are drawn, read and kept together."""
-RESAMPLES: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -141,20 +142,24 @@ def _relation(case: Case) -> tuple[tuple[str, str], str, tuple[str, str]] | None
 
 
 def bootstrap(values: Sequence[tuple[int, int]]) -> dict[str, float | int | list[float]]:
-    """Share and percentile interval of (right, n) by caption, captions resampled (Efron & Tibshirani 1993, 13.3).
+    """Share and percentile interval of (right, n) by caption, captions resampled.
 
     Where all captions are right, or none, resampling shows no spread: Wilson's interval of so many captions is given.
     """
     table = np.array(values, dtype=np.float64)
-    picks = np.random.default_rng(0).integers(len(table), size=(RESAMPLES, len(table)))
-    sums = table[picks].sum(1)
-    low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
-    right, n = table.sum(0)
+
+    def share(picks: NDArray[np.int64]) -> NDArray[np.float64]:
+        sums = table[picks].sum(axis=1)
+        return np.asarray(sums[:, 0] / sums[:, 1])
+
+    right, n = table.sum(axis=0)
     if right in (0, n):
-        low, high = Rate(len(table) if right else 0, len(table)).interval
+        low, high = share_interval(len(table) if right else 0, len(table))
+    else:
+        low, high = resampled(share, len(table))
     return {
         "share": round(float(right / n), 4),
-        "interval": [round(float(low), 4), round(float(high), 4)],
+        "interval": [round(low, 4), round(high, 4)],
         "images": int(n),
         "captions": len(table),
     }

@@ -14,7 +14,15 @@ from ..core.errors import UserError, WeftError
 from ..core.jobs.events import Listener
 from ..core.jobs.job import Item, plan
 from ..core.jobs.output_folder import Store
-from ..core.jobs.report import PLOT, entries_of, metric_names, write_plot, write_sheets, write_table
+from ..core.jobs.report import (
+    PLOT,
+    entries_of,
+    metric_bounds,
+    metric_names,
+    write_plot,
+    write_sheets,
+    write_table,
+)
 from ..core.report.entries import interval_text, means
 from ..core.runfile.read import read_run_file
 from .app import Exit
@@ -114,9 +122,9 @@ def _report(store: Store, items: Sequence[Item]) -> None:
     path = write_table(store.folder, items, entries)
     points = means(entries, names)
     if len(points) <= MOST_POINTS:
-        shown = table("", *names)
+        shown, bounds = table("", *names), metric_bounds(names)
         for label, values in points.items():
-            shown.add_row(label, *(interval_text(values[name]) for name in names))
+            shown.add_row(label, *(interval_text(values[name], bounds[name]) for name in names))
         print_table(shown)
     out.print(f"Every value is in {path}")
     try:

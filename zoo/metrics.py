@@ -163,5 +163,13 @@ def _fitted(image: Image.Image) -> Image.Image:
 
 def metrics() -> Mapping[str, Metric]:
     """Every metric by its name."""
-    measures = {"objects": objects, "background": background, "placement": placement, "identity": identity}
-    return {name: Metric((measure.__doc__ or "").strip(), measure) for name, measure in measures.items()}
+    measures = {
+        "objects": (objects, (0.0, 1.0)),
+        "background": (background, (0.0, 1.0)),
+        "placement": (placement, (0.0, 1.0)),
+        "identity": (identity, (-1.0, 1.0)),
+    }
+    return {
+        name: Metric((measure.__doc__ or "").strip(), measure, bounds)
+        for name, (measure, bounds) in measures.items()
+    }

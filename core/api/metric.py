@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,7 +21,9 @@ class Metric:
     Args:
         summary: one line, with the range of its values.
         measure: imports what it needs when it is called, so that listing metrics stays light.
+        bounds: what a value can be at least and at most; no interval of means goes beyond.
     """
 
     summary: str
     measure: Measure
+    bounds: tuple[float, float] = (-math.inf, math.inf)

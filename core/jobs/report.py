@@ -10,9 +10,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..api.registry import registry
 from ..errors import UserError
 from ..report.entries import Entry, sheets
 from ..report.plot import plot
+from ..report.statistics import Interval
 from ..storage.atomic import write_file, write_image
 from .job import Item
 from .output_folder import Store
@@ -41,6 +43,12 @@ def entries_of(store: Store, items: Sequence[Item]) -> list[Entry]:
 def metric_names(items: Sequence[Item]) -> list[str]:
     """The metrics that some of the items ask for."""
     return list(dict.fromkeys(name for item in items for name in item.run.metrics))
+
+
+def metric_bounds(names: Sequence[str]) -> dict[str, Interval]:
+    """Between what the values of installed metrics lie."""
+    installed = registry().metrics()
+    return {name: installed[name].bounds for name in names}
 
 
 def write_sheets(folder: Path, entries: Sequence[Entry]) -> None:
@@ -72,7 +80,8 @@ def write_plot(folder: Path, items: Sequence[Item], entries: Sequence[Entry]) ->
         UserError: matplotlib is not installed.
     """
     if any(entry.swept for entry in entries):
-        write_image(plot(entries, metric_names(items)), folder / PLOT)
+        names = metric_names(items)
+        write_image(plot(entries, names, metric_bounds(names)), folder / PLOT)
 
 
 def _opened(path: Path) -> Image.Image:

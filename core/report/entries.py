@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from PIL import Image
 
 from .sheet import Row, sheet
+from .statistics import UNBOUNDED, Interval, mean_interval
 
 IMAGES_A_SHEET = 100
 SHEETS = 10
@@ -82,22 +83,12 @@ def means(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, dict[str,
     return values
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """(low, mean, high) of the mean's 95 % interval, 1.96 standard errors to each side; of no width for one value."""
-    mean = sum(values) / len(values)
+def interval_text(values: Sequence[float], bounds: Interval = UNBOUNDED) -> str:
+    """ "0.870 (0.820 to 0.920)": the mean and its 95 % interval; the value itself where there is one, else a dash."""
     if len(values) < 2:
-        return mean, mean, mean
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    half = 1.96 * math.sqrt(variance / len(values))
-    return mean - half, mean, mean + half
-
-
-def interval_text(values: Sequence[float]) -> str:
-    """ "0.870 (0.820 to 0.920)", or a dash when nothing was measured."""
-    if not values:
-        return "-"
-    low, mean, high = mean_interval(values)
-    return f"{mean:.3f} ({low:.3f} to {high:.3f})" if len(values) > 1 else f"{mean:.3f}"
+        return f"{values[0]:.3f}" if values else "-"
+    low, high = mean_interval(values, bounds)
+    return f"{fmean(values):.3f} ({low:.3f} to {high:.3f})"
 
 
 def shortened(value: Any, length: int = LABEL) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from ..errors import UserError
-from .entries import Entry, mean_interval, shortened
+from .entries import Entry, shortened
 from .palette import color_of
+from .statistics import UNBOUNDED, Interval, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,12 +22,15 @@ TICK = 24
 """Characters of a swept value on an axis or in a legend."""
 
 
-def plot(entries: Sequence[Entry], names: Sequence[str]) -> Image.Image:
+def plot(
+    entries: Sequence[Entry], names: Sequence[str], bounds: Mapping[str, Interval] | None = None
+) -> Image.Image:
     """A panel for each metric: mean and 95 % interval over the first swept setting, a line for each of the others.
 
     Args:
         entries: of a sweep.
         names: of the metrics.
+        bounds: of their values, by name; those without may take any.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -51,7 +56,8 @@ def plot(entries: Sequence[Entry], names: Sequence[str]) -> Image.Image:
     for place, name in enumerate(names, 1):
         panel = figure.add_subplot(1, len(names), place)
         for number, (label, members) in enumerate(curves.items()):
-            _draw(panel, members, name, first, words, color_of(number), label)
+            limits = (bounds or {}).get(name, UNBOUNDED)
+            _draw(panel, members, name, first, words, color_of(number), label, limits)
         if words is not None:
             panel.set_xticks(range(len(words)), words, rotation=20, ha="right")
         panel.set_xlabel(first)
@@ -71,6 +77,7 @@ def _draw(
     words: list[str] | None,
     color: str,
     label: str,
+    bounds: Interval,
 ) -> None:
     """One curve; over words, which are counted, when there are any."""
     values: dict[float, list[float]] = {}
@@ -81,17 +88,25 @@ def _draw(
             x = float(value) if words is None else float(words.index(shortened(value, TICK)))
             values.setdefault(x, []).append(measured)
     xs = sorted(values)
-    intervals = [mean_interval(values[x]) for x in xs]
     panel.errorbar(
         xs,
-        [mean for _, mean, _ in intervals],
-        yerr=[[mean - low for low, mean, _ in intervals], [high - mean for _, mean, high in intervals]],
+        [fmean(values[x]) for x in xs],
+        yerr=list(zip(*(_arms(values[x], bounds) for x in xs), strict=True)),
         color=color,
         marker="o",
         markersize=4,
         capsize=3,
         label=label or None,
     )
+
+
+def _arms(values: Sequence[float], bounds: Interval) -> Interval:
+    """How far the interval goes below and above the mean; nothing for one value, which shows no spread."""
+    if len(values) < 2:
+        return 0.0, 0.0
+    mean, (low, high) = fmean(values), mean_interval(values, bounds)
+    # a value beyond its metric's bounds may leave the mean outside
+    return max(0.0, mean - low), max(0.0, high - mean)
 
 
 def _label(swept: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,7 +141,7 @@ def test_metrics_are_tabled_and_plotted(folder: Path, monkeypatch: pytest.Monkey
     assert {row["guidance.0.scale"] for row in rows} == {"1", "5"}
     assert Image.open(folder / "out" / "metrics.png").width > 300
     assert "guidance.0.scale: 5" in done.stdout
-    assert re.search(r"\d+\.\d{3} \(\d+\.\d{3} to \d+\.\d{3}\)", done.stdout)
+    assert re.search(r"\d+\.\d{3} \(-?\d+\.\d{3} to \d+\.\d{3}\)", done.stdout)
 
     done = weft("--set", "metrics=[bright, broken]")
     assert done.exit_code == 3
@@ -151,7 +152,8 @@ def test_metrics_are_tabled_and_plotted(folder: Path, monkeypatch: pytest.Monkey
 def test_means_have_intervals() -> None:
     assert interval_text([]) == "-"
     assert interval_text([0.5]) == "0.500"
-    assert interval_text([1.0, 0.0, 1.0, 0.0]) == "0.500 (-0.066 to 1.066)"
+    assert interval_text([1.0, 3.0]) == "2.000 (-10.706 to 14.706)"
+    assert interval_text([1.0, 0.0, 1.0, 0.0], (0.0, 1.0)) == "0.500 (0.150 to 0.850)"
 
 
 def test_a_plot_of_words_and_of_two_settings() -> None:
@@ -168,7 +170,7 @@ def test_a_plot_of_words_and_of_two_settings() -> None:
         for steps in (1, 2)
         for _ in range(3)
     ]
-    made = plot(points, ["a", "b"])
+    made = plot(points, ["a", "b"], {"a": (0.0, math.inf)})
     assert made.width > 2 * made.height
     assert len(made.getcolors(1_000_000) or ()) > 20
 

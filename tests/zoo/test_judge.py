@@ -212,7 +212,5 @@ def test_matches_each_object_once() -> None:
     assert matched([thing], [judge.Seen("ball", "red", "plain", (0.0, 0.0, 0.01, 0.01), 0.9)]) == [None]
 
 
-def test_interval_is_wilsons() -> None:
-    # 8 of 10 from Brown, Cai and DasGupta, Statistical Science 16, 2001, eq. 4
-    assert Rate(8, 10).interval == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert Rate(10, 10).interval[1] == pytest.approx(1.0)
+def test_a_rate_reads_as_its_share_and_interval() -> None:
+    assert str(Rate(8, 10)) == "80.00 % | 10 | 49.02 to 94.33"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...core.report.statistics import share_interval
 from ..world import HELD_OUT_SUBJECTS, Picture, Thing, sample
 from .masks import Mean, mask_means
 from .model import HERE, Judge, Reading, Seen, load, overlap
@@ -33,7 +33,7 @@ COMMAND: Final = "python -m weft.zoo.judge evaluate --results benchmarks/results
 
 @dataclass(frozen=True)
 class Rate:
-    """``right`` of ``n``, with Wilson's 95 % interval (JASA 22, 1927, p. 209-212)."""
+    """``right`` of ``n``, with Wilson's 95 % interval."""
 
     right: int
     n: int
@@ -44,12 +44,7 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        if self.n == 0:
-            return 0.0, 1.0
-        z, n, p = 1.959964, self.n, self.share
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, centre - half), min(1.0, centre + half)
+        return share_interval(self.right, self.n)
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ...core.report.statistics import clustered_interval
 from ..world import NOUNS, Picture
 from .networks import SIZE
 from .pictures import labels
@@ -31,18 +31,11 @@ class Mean:
 def mean(values: Float[Tensor, "n"], picture: Int[Tensor, "n"]) -> Mean:
     """The mean of values in [0, 1], each of a ``picture`` whose other values may go with it.
 
-    The interval is the normal one with the errors summed by picture before they are squared (Liang and Zeger,
-    Biometrika 73, 1986, eq. 7, for a mean); values of fewer than two pictures leave it at [0, 1].
+    Values of fewer than two pictures leave the interval at [0, 1].
     """
     values = values.double()
-    k = int((picture.bincount() > 0).sum())
-    if k < 2:
-        return Mean(values.mean().item() if k else 0.0, len(values), (0.0, 1.0))
-    middle = values.mean()
-    errors = picture.bincount(values - middle)
-    half = 1.959964 * math.sqrt(k / (k - 1) * errors.square().sum().item()) / len(values)
-    share = middle.item()
-    return Mean(share, len(values), (max(0.0, share - half), min(1.0, share + half)))
+    share = values.mean().item() if len(values) else 0.0
+    return Mean(share, len(values), clustered_interval(values.numpy(), picture.numpy()))
 
 
 def mask_means(pictures: Sequence[Picture], seen: Int[Tensor, "b 64 64"]) -> dict[str, Mean]:
