@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,10 +26,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import clip, export, image_tower, latents, pictures, tokenizer, unet, vae
-from .loop import LoopRecipe, Task, Trainer, averaged
+from .loop import LoopRecipe, Task, Trainer, averaged, slim
 
 R = TypeVar("R", bound=BaseModel)
-STAGES = ("tokenizer", "pictures", "vae", "clip", "image_tower", "latents", "unet", "export", "curves")
+STAGES = (
+    "tokenizer", "pictures", "vae", "clip", "image_tower", "latents", "unet", "export", "curves", "pack", "unpack"
+)  # fmt: skip
 
 
 class TokenizerRecipe(BaseModel):
@@ -132,7 +135,7 @@ class Run:
 
     def clip_stage(self) -> None:
         recipe = self.recipe(clip.ClipRecipe, "clip")
-        self.train(clip.ClipTask(recipe, self.folder, self.pictures()), recipe.loop, "clip")
+        self.train(clip.ClipTask(recipe, self.folder, self.pictures(), pictures.KINDS), recipe.loop, "clip")
 
     def image_tower_stage(self) -> None:
         recipe = self.recipe(image_tower.ImageTowerRecipe, "image_tower")
@@ -164,6 +167,25 @@ class Run:
         parts = (self.clip(), self.clip_config(), self.vae(), model, self.scaling_factor())
         export.build(recipe, self.tokenizer(), *parts)
 
+    def pack_stage(self) -> None:
+        """Copy what a later run needs to go on, checkpoints cut down, into the folder beside the exported one."""
+        for checkpoint in sorted(self.out.glob("*/checkpoint.pt")):
+            folder = self.packed() / checkpoint.parent.name
+            folder.mkdir(parents=True, exist_ok=True)
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            torch.save(slim(state) if "model" in state else state, folder / "checkpoint.pt")
+            for lines in checkpoint.parent.glob("*.jsonl"):
+                shutil.copy(lines, folder)
+
+    def unpack_stage(self) -> None:
+        """Copy packed checkpoints into the run; a stage that has its own keeps it."""
+        for checkpoint in sorted(self.packed().glob("*/checkpoint.pt")):
+            if not (self.out / checkpoint.parent.name / "checkpoint.pt").exists():
+                shutil.copytree(checkpoint.parent, self.out / checkpoint.parent.name, dirs_exist_ok=True)
+
+    def packed(self) -> Path:
+        return self.shipped().with_name(self.shipped().name + "_checkpoints")
+
     def curves_stage(self) -> None:
         """Draw the curves into the exported folder (needs matplotlib, the extra ``train``)."""
         from . import curves
@@ -184,7 +206,7 @@ def frozen(module: M) -> M:
     return module.eval().requires_grad_(False)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None, run: type[Run] = Run) -> None:
     """Parse the command line and run the stage."""
     parser = argparse.ArgumentParser("python -m weft.zoo.training", description=__doc__)
     parser.add_argument("stage", choices=STAGES)
@@ -195,7 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    getattr(Run(options.recipe, options.out, options.steps), f"{options.stage}_stage")()
+    getattr(run(options.recipe, options.out, options.steps), f"{options.stage}_stage")()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ altered captions (NegCLIP, arXiv 2210.01936) and linear probes at the nouns ask 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from open_clip.model import CLIP
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from ..world import COLORS, NOUNS, PATTERNS
 from .loop import LoopRecipe, Task
 from .pictures import Pictures
 
@@ -78,7 +78,7 @@ class ClipWithProbes(nn.Module):
         self.subject = nn.Linear(embed, embed)
 
     def probe(self, states: Float[Tensor, "n d"], kind: int) -> Float[Tensor, "n k"]:
-        """Scores of the words of a kind (0 noun, 1 color, 2 pattern).
+        """Scores of the words of a kind, by its place among the kinds.
 
         Unit rows: a word counts by how far it moves the state, not by how finely a large weight can tell it.
         With free weights colour and pattern took the state over and the noun kept 4 % of its variance.
@@ -87,14 +87,14 @@ class ClipWithProbes(nn.Module):
 
 
 class ClipTask(Task):
-    """Contrast of pictures in [-1, 1] with their captions."""
+    """Contrast of pictures in [-1, 1] with their captions; ``kinds`` of words, by number, are read at the nouns."""
 
-    def __init__(self, recipe: ClipRecipe, folder: Path, pictures: Pictures) -> None:
+    def __init__(
+        self, recipe: ClipRecipe, folder: Path, pictures: Pictures, kinds: Mapping[str, int]
+    ) -> None:
         torch.manual_seed(recipe.loop.seed)
-        self.recipe, self.pictures = recipe, pictures
-        self.model: ClipWithProbes = ClipWithProbes(
-            create(folder / recipe.model), len(NOUNS), len(COLORS), len(PATTERNS)
-        )
+        self.recipe, self.pictures, self.kinds = recipe, pictures, tuple(kinds)
+        self.model: ClipWithProbes = ClipWithProbes(create(folder / recipe.model), *kinds.values())
         self.contrast = ClipLoss()
 
     def losses(self, step: int, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
@@ -123,9 +123,13 @@ class ClipTask(Task):
         here = states[:n].gather(1, nouns.clamp(0, length - 1)[..., None].expand(-1, -1, states.shape[-1]))
         labels = batch.labels.to(device).masked_fill(((nouns < 0) | (nouns >= length))[..., None], -100)
         labels = labels.masked_fill(labels < 0, -100)
-        noun, color, pattern = (model.probe(here.flatten(0, 1), kind) for kind in range(3))
-        nouns, colors, patterns = labels.flatten(0, 1).unbind(1)
-        probe = sum(F.cross_entropy(*pair) for pair in ((noun, nouns), (color, colors), (pattern, patterns)))
+        scores = [model.probe(here.flatten(0, 1), kind) for kind in range(len(self.kinds))]
+        words = labels.flatten(0, 1).unbind(1)
+        probe = sum(F.cross_entropy(*pair) for pair in zip(scores, words, strict=True))
+        read = {
+            f"{kind}_accuracy": (score.argmax(1) == word)[word >= 0].float().mean()
+            for kind, score, word in zip(self.kinds, scores, words, strict=True)
+        }
 
         one, other = (F.normalize(model.subject(x), dim=-1) for x in (first, second))
         subjects = self.contrast(one, other, scale)
@@ -138,9 +142,7 @@ class ClipTask(Task):
             "subjects": subjects,
             "accuracy": (image @ text.T).argmax(1).eq(torch.arange(n, device=device)).float().mean(),
             "altered_accuracy": (choice[:, 0] > choice[:, 1])[differs].float().mean(),
-            "noun_accuracy": (noun.argmax(1) == nouns)[nouns >= 0].float().mean(),
-            "color_accuracy": (color.argmax(1) == colors)[colors >= 0].float().mean(),
-            "pattern_accuracy": (pattern.argmax(1) == patterns)[patterns >= 0].float().mean(),
+            **read,
             "subject_accuracy": (one @ other.T)
             .argmax(1)
             .eq(torch.arange(len(one), device=device))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .loop import averaged
 from .pictures import Pictures
-from .vae import VaeRecipe
+from .vae import VaeRecipe, load
 
 
 class LatentsRecipe(BaseModel):
@@ -26,9 +26,7 @@ class LatentsRecipe(BaseModel):
 
 def load_vae(recipe: VaeRecipe, run: Path) -> AutoencoderKL:
     """The autoencoder with the averaged weights of ``run``, frozen."""
-    vae: AutoencoderKL = AutoencoderKL.from_config(recipe.model)
-    vae.load_state_dict(averaged(run))
-    return vae.eval().requires_grad_(False)
+    return load(recipe, averaged(run)).eval().requires_grad_(False)
 
 
 def build(recipe: LatentsRecipe, vae: AutoencoderKL, pictures: Pictures, out: Path) -> None:

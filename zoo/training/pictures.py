@@ -26,6 +26,8 @@ from transformers import CLIPTokenizer
 from ..world import BACKGROUNDS, COLORS, NOUNS, PATTERNS, TRAIN_SUBJECTS, Picture, Thing, portrait, sample
 from ..world.captions import phrase
 
+KINDS = {"noun": len(NOUNS), "color": len(COLORS), "pattern": len(PATTERNS)}
+"""What is known of every object by a word, and how many words there are."""
 THINGS = 4  # at most so many objects in a picture
 MASK = 16  # masks are kept at the size of the latents
 
@@ -201,7 +203,7 @@ class Batch:
     tokens: Int[Tensor, "b l"]
     negatives: Int[Tensor, "b l"]
     nouns: Int[Tensor, "b 4"]
-    labels: Int[Tensor, "b 4 3"]
+    labels: Int[Tensor, "b 4 kinds"]
     masks: Float[Tensor, "b 4 16 16"]
 
 

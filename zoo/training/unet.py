@@ -181,4 +181,4 @@ class UNetTask(Task):
             off, on = self.model(torch.cat([x, x]), t, torch.cat([null, states])).sample.chunk(2)
             x = scheduler.step(off + self.recipe.guidance_scale * (on - off), t, x).prev_sample
         images = self.vae.to(device).decode(x / self.scaling_factor).sample
-        grid(images, columns=min(8, len(images)), zoom=3).save(path)
+        grid(images, columns=min(8, len(images)), zoom=max(192 // images.shape[-1], 1)).save(path)
