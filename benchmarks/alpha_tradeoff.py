@@ -26,7 +26,7 @@ from quality import ROOT
 
 import weft
 from weft import zoo
-from weft.core.chart import Line, chart
+from weft.core.report.plot import Curve, draw_panels
 from weft.zoo import judge
 from weft.zoo.judge.evaluate import digests
 
@@ -121,14 +121,12 @@ def main() -> None:
     if options.cases < ENOUGH:
         return
     curves = [
-        Line(
-            name,
-            tuple(one[name]["value"] for one in rates.values()),
-            tuple((one[name]["interval"][0], one[name]["interval"][1]) for one in rates.values()),
-        )
+        Curve(name, ALPHAS, [(low, one["value"], high) for one in of_name for low, high in [one["interval"]]])
         for name in MEASURES
+        for of_name in [[rate[name] for rate in rates.values()]]
     ]
-    chart(ALPHAS, curves, "alpha").save(ROOT / "benchmarks/results/alpha_tradeoff.png")
+    plot = draw_panels({"identity and text": curves}, "alpha")
+    plot.save(ROOT / "benchmarks/results/alpha_tradeoff.png", optimize=True)
     about = (
         f"{options.cases} held-out individuals, {settings.seeds} seeds, {settings.steps} steps of {settings.scheduler} "
         f"and classifier-free guidance {settings.scale}; the prompt asks for another background than the reference "

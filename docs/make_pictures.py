@@ -18,8 +18,8 @@ import torch
 from PIL import Image, ImageDraw
 
 import weft
-from weft.core.chart import contact_sheet
 from weft.core.report.palette import color_of
+from weft.core.report.sheet import Row, sheet
 from weft.core.scene.pixels import open_image
 from weft.zoo import world
 from weft.zoo.training.conditioners.records import world_record
@@ -30,6 +30,10 @@ CFG: Final = weft.ClassifierFree(7.5)
 MILD: Final = weft.ClassifierFree(3.0)
 """For pictures of individuals: at a higher scale their colours are overdrawn."""
 STEPS: Final = 50
+CELL: Final = 128
+"""Pixels of an image on a sheet."""
+COLORS: Final = 256
+"""Of the palette that the sheets are stored with; the shapes of the tiny world need no more."""
 
 THREE: Final = weft.Scene(
     "a red ball, a blue star and a green fish on sand",
@@ -58,9 +62,14 @@ def row(
 
 
 def compare(scene: weft.Scene, rows: dict[str, Sequence[weft.Guidance]]) -> Image.Image:
-    """A row of pictures for each chain."""
-    pictures = [row(scene, chain) for chain in rows.values()]
-    return contact_sheet(pictures, [f"seed {seed}" for seed in SEEDS], list(rows))
+    """A row of images for each chain."""
+    return by_seed({label: row(scene, chain) for label, chain in rows.items()})
+
+
+def by_seed(rows: dict[str, list[Image.Image]]) -> Image.Image:
+    """Labelled rows of an image for each seed."""
+    captions = [f"seed {seed}" for seed in SEEDS]
+    return sheet([Row(label, images, captions) for label, images in rows.items()], cell=CELL)
 
 
 PORTRAITS: Final = ((0, "snow"), (1, "sand"), (2, "night"))
@@ -112,11 +121,12 @@ def diffusers_guider() -> Image.Image:
 
 
 def fusing() -> Image.Image:
-    sweep = weft.alpha_sweep(
+    sweep = weft.sweep(
         weft.load("tiny"),
         referenced(),
-        alphas=(0.0, 0.25, 0.5, 0.75, 1.0),
-        guidance=[MILD],
+        {"guidance.0.alpha": [0, 0.25, 0.5, 0.75, 1]},
+        conditioners=["pseudo_word"],
+        guidance=[weft.Fusing(), MILD],
         steps=STEPS,
         seeds=SEEDS[:3],
         attention=False,
@@ -131,7 +141,7 @@ def delayed() -> Image.Image:
         "from 0.3 on": row(scene, [MILD, weft.Delayed("pseudo_word", (0.3, 1.0))], names),
         "until 0.8": row(scene, [MILD, weft.Delayed("pseudo_word", (0.0, 0.8))], names),
     }
-    return contact_sheet(list(rows.values()), [f"seed {seed}" for seed in SEEDS], list(rows))
+    return by_seed(rows)
 
 
 def instruct() -> Image.Image:
@@ -139,7 +149,7 @@ def instruct() -> Image.Image:
     rows = {
         f"image {scale:g}": row(scene, [weft.Instruct(3.0, scale)], names) for scale in (0.0, 1.0, 2.0, 3.0)
     }
-    return contact_sheet(list(rows.values()), [f"seed {seed}" for seed in SEEDS], list(rows))
+    return by_seed(rows)
 
 
 def placed(number: int, count: int = 2) -> weft.Scene:
@@ -195,7 +205,7 @@ def with_and_without(scenes: Sequence[weft.Scene], conditioners: Sequence[str]) 
         without, present = row(scene, [MILD])[:1], row(scene, [MILD], conditioners)[:4]
         rows.append([asked(scene), *(outlined(image, scene) for image in (*without, *present))])
     columns = ["asked for", "without", *(f"with, seed {seed}" for seed in SEEDS[:4])]
-    return contact_sheet(rows, columns, [""] * len(rows))
+    return sheet([Row("", images, columns) for images in rows], cell=CELL)
 
 
 def pseudo_word() -> Image.Image:
@@ -262,7 +272,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name in options.names or PICTURES:
-        PICTURES[name]().save(HERE / f"{name}.png", optimize=True)
+        drawn = PICTURES[name]().quantize(COLORS, dither=Image.Dither.NONE)
+        drawn.save(HERE / f"{name}.png", optimize=True)
         print(name, flush=True)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from ..errors import PluginError, WeftError
 from ..scene.scene import Scene
 
 Measure = Callable[[Image.Image, Scene], float | None]
@@ -27,3 +28,18 @@ class Metric:
     summary: str
     measure: Measure
     bounds: tuple[float, float] = (-math.inf, math.inf)
+
+
+def measured(name: str, measure: Measure, image: Image.Image, scene: Scene, seed: int) -> float | None:
+    """What a metric says of an image.
+
+    Raises:
+        PluginError: it failed; the message names it and the seed.
+    """
+    try:
+        return measure(image, scene)
+    except WeftError:
+        raise
+    except Exception as error:  # untrusted code
+        problem = f"{type(error).__name__}: {error}"
+        raise PluginError(name, f"measuring the image of seed {seed}", problem) from error

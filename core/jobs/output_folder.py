@@ -8,8 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from ..api.generation_settings import GenerationSettings
+from ..api.metric import measured
 from ..api.registry import registry
-from ..errors import PluginError, UserError, WeftError
+from ..errors import UserError, WeftError
 from ..provenance.write import write_item
 from ..storage.atomic import digest, flush_names, make_folder
 from .job import Item
@@ -101,14 +102,11 @@ def _measured(
     item: Item, image: Image.Image, known: Mapping[str, float | None]
 ) -> tuple[dict[str, float | None], WeftError | None]:
     values, wrong = dict(known), None
-    found = registry().metrics() if item.run.metrics else {}
+    installed = registry().metrics() if item.run.metrics else {}
     for name in item.run.metrics:
         if name not in values:
             try:
-                values[name] = found[name].measure(image, item.run.scene)
+                values[name] = measured(name, installed[name].measure, image, item.run.scene, item.seed)
             except WeftError as error:
                 wrong = error
-            except Exception as error:  # a stranger's code
-                problem = f"{type(error).__name__}: {error}"
-                wrong = PluginError(name, f"measuring the picture of seed {item.seed}", problem)
     return values, wrong

@@ -83,12 +83,20 @@ def means(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, dict[str,
     return values
 
 
+def spread(values: Sequence[float], bounds: Interval = UNBOUNDED) -> tuple[float, float, float]:
+    """(low, mean, high) of the mean's 95 % interval; all the same for one value, which shows no spread."""
+    mean = fmean(values)
+    low, high = mean_interval(values, bounds) if len(values) > 1 else (mean, mean)
+    # a value beyond its metric's bounds may leave the mean outside
+    return min(low, mean), mean, max(high, mean)
+
+
 def interval_text(values: Sequence[float], bounds: Interval = UNBOUNDED) -> str:
     """ "0.870 (0.820 to 0.920)": the mean and its 95 % interval; the value itself where there is one, else a dash."""
-    if len(values) < 2:
-        return f"{values[0]:.3f}" if values else "-"
-    low, high = mean_interval(values, bounds)
-    return f"{fmean(values):.3f} ({low:.3f} to {high:.3f})"
+    if not values:
+        return "-"
+    low, mean, high = spread(values, bounds)
+    return f"{mean:.3f} ({low:.3f} to {high:.3f})" if len(values) > 1 else f"{mean:.3f}"
 
 
 def shortened(value: Any, length: int = LABEL) -> str:

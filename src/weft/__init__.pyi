@@ -4,6 +4,8 @@ from .core.api.hookspecs import hookimpl as hookimpl
 from .core.errors import PluginError as PluginError
 from .core.errors import UserError as UserError
 from .core.errors import WeftError as WeftError
+from .core.jobs.sweep import Sweep as Sweep
+from .core.jobs.sweep import sweep as sweep
 from .core.load import load as load
 from .core.pipeline import Pipeline as Pipeline
 from .core.result import Result as Result
@@ -15,8 +17,6 @@ from .plugins.conditioners.grounding import Grounding as Grounding
 from .plugins.conditioners.mask_location import MaskLocation as MaskLocation
 from .plugins.conditioners.pseudo_word import PseudoWord as PseudoWord
 from .plugins.conditioners.subject_adapter import SubjectAdapter as SubjectAdapter
-from .plugins.guidance.alpha_sweep import AlphaSweep as AlphaSweep
-from .plugins.guidance.alpha_sweep import alpha_sweep as alpha_sweep
 from .plugins.guidance.attend_and_excite import AttendAndExcite as AttendAndExcite
 from .plugins.guidance.classifier_free import ClassifierFree as ClassifierFree
 from .plugins.guidance.composable import Composable as Composable

@@ -145,7 +145,7 @@ def test_metrics_are_tabled_and_plotted(folder: Path, monkeypatch: pytest.Monkey
 
     done = weft("--set", "metrics=[bright, broken]")
     assert done.exit_code == 3
-    assert done.stderr.count("plugin 'broken', measuring the picture of seed 3: RuntimeError: no luck") == 1
+    assert done.stderr.count("plugin 'broken', measuring the image of seed 3: RuntimeError: no luck") == 1
     assert manifest(folder)[0]["metrics"] == {"bright": None}
 
 

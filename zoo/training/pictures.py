@@ -18,7 +18,6 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from numpy.lib.format import open_memmap
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import CLIPTokenizer
@@ -186,13 +185,6 @@ def build(recipe: PicturesRecipe, tokenizer: Path, out: Path) -> None:
 def pixels(images: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
     """Bytes to floats in [-1, 1], channels first."""
     return rearrange(torch.from_numpy(np.array(images)), "n h w c -> n c h w").float() / 127.5 - 1
-
-
-def grid(x: Float[Tensor, "n 3 h w"], columns: int, zoom: int = 1) -> Image.Image:
-    """A sheet of pictures in [-1, 1], row by row."""
-    sheet = rearrange(x.cpu(), "(r c) d h w -> (r h) (c w) d", c=columns)
-    image = Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().numpy())
-    return image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
 
 
 @dataclass(frozen=True)

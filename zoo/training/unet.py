@@ -22,10 +22,12 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from ...core.api.attention_maps import Site
+from ...core.report.sheet import Row, sheet
+from ...core.scene.pixels import to_images
 from ...plugins.shared.attention_loss import balanced_loss
 from .clip import text_states
 from .loop import LoopRecipe, Task
-from .pictures import Pictures, grid
+from .pictures import Pictures
 
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -181,4 +183,6 @@ class UNetTask(Task):
             off, on = self.model(torch.cat([x, x]), t, torch.cat([null, states])).sample.chunk(2)
             x = scheduler.step(off + self.recipe.guidance_scale * (on - off), t, x).prev_sample
         images = self.vae.to(device).decode(x / self.scaling_factor).sample
-        grid(images, columns=min(8, len(images)), zoom=max(192 // images.shape[-1], 1)).save(path)
+        drawn = to_images(images / 2 + 0.5)
+        rows = [Row(prompt, drawn[2 * i : 2 * i + 2]) for i, prompt in enumerate(self.recipe.prompts)]
+        sheet(rows, columns=min(4, len(rows))).save(path)

@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ...core.report.sheet import Row, sheet
+from ...core.scene.pixels import to_images
 from .loop import LoopRecipe, Task
-from .pictures import grid
 
 LATENTS = 4  # channels of the latents, as in Stable Diffusion
 
@@ -182,7 +183,8 @@ class VaeTask(Task):
             line = {"step": int(path.stem.split("-")[-1]), "psnr": round(measured, 3)}
             with (path.parent / "psnr.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
-        grid(torch.cat([x[:8], y[:8], x[8:16], y[8:16]]), columns=8, zoom=192 // x.shape[-1]).save(path)
+        rows = zip(("images", "decoded", "", ""), (x[:8], y[:8], x[8:16], y[8:16]), strict=True)
+        sheet([Row(label, to_images(part / 2 + 0.5)) for label, part in rows]).save(path)
 
 
 def load(recipe: VaeRecipe, averaged: dict[str, Tensor]) -> AutoencoderKL:

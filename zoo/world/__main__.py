@@ -1,4 +1,4 @@
-"""`python -m weft.zoo.world sheet OUT.png` draws the contact sheet."""
+"""`python -m weft.zoo.world sheet OUT.png` draws the sheet of the world."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .sheet import contact_sheet
+from .sheet import world_sheet
 
 
 def main() -> None:
@@ -15,10 +15,10 @@ def main() -> None:
         prog="python -m weft.zoo.world", description="Draw the procedural world."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    sheet = commands.add_parser("sheet", help="write a contact sheet")
+    sheet = commands.add_parser("sheet", help="write it")
     sheet.add_argument("path", type=Path, help="the PNG file to write")
     path: Path = parser.parse_args().path
-    palette = contact_sheet().quantize(256, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
+    palette = world_sheet().quantize(256, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
     palette.save(path, optimize=True)
 
 

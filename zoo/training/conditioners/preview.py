@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +14,7 @@ from torch import nn
 
 from ....core.api.conditioner import Conditioner
 from ....core.api.registry import registry
+from ....core.report.sheet import Row, sheet
 from ....plugins.guidance.classifier_free import ClassifierFree
 from ...world import sample
 from .records import Record, world_record
@@ -33,8 +33,8 @@ def write(networks: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -
     new.replace(path)
 
 
-def sheet(task: ConditionersTask) -> Image.Image:
-    """One row a scene: its own picture, its first reference, drawn without conditioners, drawn with all of them."""
+def preview(task: ConditionersTask) -> Image.Image:
+    """A row for each scene: its own image, its first reference, drawn without conditioners, drawn with all of them."""
     recipe, pipe = task.recipe, task.pipe
     records = list(islice(_records(task), recipe.preview_pictures))
     scenes = [record.scenes[0] for record in records]
@@ -61,8 +61,9 @@ def sheet(task: ConditionersTask) -> Image.Image:
     for record, plain, picture in zip(records, without, drawn, strict=True):
         shown = [i for s in record.scenes[0].subjects for i in s.images][:1]
         opened = [image if isinstance(image, Image.Image) else Image.open(image) for image in shown]
-        rows.append([record.picture, *(opened or [Image.new("RGB", plain.size)]), plain, picture])
-    return _grid(rows)
+        images = [record.picture, *(opened or [Image.new("RGB", plain.size)]), plain, picture]
+        rows.append(Row(record.scenes[0].prompt, images, ["image", "reference", "without", "with"]))
+    return sheet(rows)
 
 
 def _records(task: ConditionersTask) -> Any:
@@ -79,13 +80,3 @@ def _held_out(number: int, size: int, portraits: int) -> Record:
         number += 10_000
         picture = sample(number, split="held_out", count=2, subjects=0.7)
     return world_record(picture, [picture.caption(0)], size, portraits)
-
-
-def _grid(rows: Sequence[Sequence[Image.Image]], side: int = 192) -> Image.Image:
-    canvas = Image.new("RGB", (side * max(map(len, rows)), side * len(rows)), "white")
-    for y, row in enumerate(rows):
-        for x, image in enumerate(row):
-            canvas.paste(
-                image.convert("RGB").resize((side, side), Image.Resampling.NEAREST), (x * side, y * side)
-            )
-    return canvas

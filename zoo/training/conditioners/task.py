@@ -185,6 +185,6 @@ class ConditionersTask(Task):
         return Batch(**(vars(batch) | {"referenced": batch.referenced & kept}))
 
     def preview(self, path: Path) -> None:
-        from .preview import sheet
+        from .preview import preview
 
-        sheet(self).save(path)
+        preview(self).save(path)
