@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 from einops import rearrange
@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.report.statistics import share_interval
-from ..world import HELD_OUT_SUBJECTS, Picture, Thing, sample
+from ..world import HELD_OUT_SUBJECTS, Picture, sample
 from .masks import Mean, mask_means
-from .model import HERE, Judge, Reading, Seen, load, overlap
+from .model import HERE, Box, Judge, Reading, Seen, load, overlap
 from .networks import SIZE
 from .pictures import distort, views
 
@@ -61,7 +61,14 @@ def tensor(pictures: Sequence[Picture]) -> Float[Tensor, "b 3 64 64"]:
     return torch.stack([torch.from_numpy(p.image(SIZE)).permute(2, 0, 1) for p in pictures]).float() / 255
 
 
-def matched(things: Sequence[Thing], seen: Sequence[Seen], least: float = 0.5) -> list[Seen | None]:
+class Placed(Protocol):
+    """Something with a box, in fractions of the picture."""
+
+    @property
+    def box(self) -> Box: ...
+
+
+def matched(things: Sequence[Placed], seen: Sequence[Seen], least: float = 0.5) -> list[Seen | None]:
     """For every thing the seen object whose box overlaps its own most, at least by ``least``; none twice."""
     pairs = sorted(
         ((overlap(t.box, s.box), i, j) for i, t in enumerate(things) for j, s in enumerate(seen)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -66,8 +67,11 @@ def overlap(one: Box, other: Box) -> float:
     return width * height / (sum(areas) - width * height)
 
 
-def decode(maps: Maps) -> list[Reading]:
-    """The objects that are local maxima of the noun maps, duplicates removed across nouns."""
+def decode(maps: Maps, words: Mapping[str, Sequence[str]] = WORDS) -> list[Reading]:
+    """The objects that are local maxima of the noun maps, duplicates removed across nouns.
+
+    ``words`` are those that the maps stand for, by the keys of ``WORDS``.
+    """
     heat = maps.nouns.float().sigmoid()  # b n h w
     best, noun = heat.max(dim=1)  # b h w
     peaks = best * (best == F.max_pool2d(best, 3, 1, 1))
@@ -90,8 +94,10 @@ def decode(maps: Maps) -> list[Reading]:
         for score, n, c, p, *sides in rows:
             box = (sides[0], sides[1], sides[2], sides[3])
             if score >= LEAST_SCORE and all(overlap(box, other.box) <= MOST_OVERLAP for other in kept):
-                kept.append(Seen(NOUNS[int(n)], WORDS["colors"][int(c)], PATTERNS[int(p)], box, score))
-        readings.append(Reading(BACKGROUNDS[background], tuple(kept)))
+                kept.append(Seen(
+                    words["nouns"][int(n)], words["colors"][int(c)], words["patterns"][int(p)], box, score
+                ))  # fmt: skip
+        readings.append(Reading(words["backgrounds"][background], tuple(kept)))
     return readings
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..training.loop import LoopRecipe, Task, Trainer, averaged
 from ..world import TRAIN_SUBJECTS
 from .model import HERE, detector, export, segmenter
-from .networks import CELLS, CONTEXT, Embedder, Maps, cut
+from .networks import CELLS, CONTEXT, Detector, Embedder, Maps, Segmenter, cut
 from .pictures import Labelled, Scenes, Views, distort, in_parallel, labelled, scenes, views
 
 
@@ -40,17 +40,17 @@ class Recipe(BaseModel):
     loop: LoopRecipe
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe of ``detector``, ``identity`` or ``segmenter``."""
-    return Recipe.model_validate(yaml.safe_load((HERE / f"{name}.yaml").read_text()))
+def recipe(name: str, folder: Path = HERE) -> Recipe:
+    """The recipe of ``detector``, ``identity`` or ``segmenter`` in ``folder``."""
+    return Recipe.model_validate(yaml.safe_load((folder / f"{name}.yaml").read_text()))
 
 
 @final
 class DetectorTask(Task):
     """Centre points with boxes and attributes, and the background, from distorted renders."""
 
-    def __init__(self, data: Scenes, batch_size: int) -> None:
-        self.model: nn.Module = detector().to(memory_format=torch.channels_last)
+    def __init__(self, data: Scenes, batch_size: int, network: Detector | None = None) -> None:
+        self.model: nn.Module = (network or detector()).to(memory_format=torch.channels_last)
         self.data, self.batch_size = data, batch_size
 
     def losses(self, step: int, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
@@ -122,8 +122,8 @@ class IdentityTask(Task):
 
     scale, margin = 20.0, 0.2
 
-    def __init__(self, data: Views, batch_size: int) -> None:
-        self.model: nn.Module = _Classes(len(TRAIN_SUBJECTS)).to(memory_format=torch.channels_last)
+    def __init__(self, data: Views, batch_size: int, classes: int = len(TRAIN_SUBJECTS)) -> None:
+        self.model: nn.Module = _Classes(classes).to(memory_format=torch.channels_last)
         self.data, self.batch_size = data, batch_size
 
     def losses(self, step: int, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
@@ -160,8 +160,8 @@ class _Classes(nn.Module):
 class SegmenterTask(Task):
     """Cross entropy of every pixel's label, from distorted renders; the labels are those of the clean ones."""
 
-    def __init__(self, data: Labelled, batch_size: int) -> None:
-        self.model: nn.Module = segmenter().to(memory_format=torch.channels_last)
+    def __init__(self, data: Labelled, batch_size: int, network: Segmenter | None = None) -> None:
+        self.model: nn.Module = (network or segmenter()).to(memory_format=torch.channels_last)
         self.data, self.batch_size = data, batch_size
 
     def losses(self, step: int, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
