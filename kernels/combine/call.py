@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..packed import Packed
 from .update import KINDS, Rescale, Update
 
 SCHEMA = (
@@ -18,7 +18,7 @@ SCHEMA = (
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class Call(Packed):
     """The arguments of one call.
 
     Args:
@@ -61,11 +61,6 @@ class Call:
             0.0 if rescale is None else rescale.share,
             None if rescale is None else _whole(rescale.coefficients),
         )
-
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        """Those of the operator, in the schema's order."""
-        return tuple(getattr(self, one.name) for one in fields(self))
 
     @property
     def update(self) -> Update:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import KernelError
+from ..tensors import check_dtype
 from .call import Call
 from .op import combine_and_step as fused
 from .update import Rescale, Update
-
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def combine_and_step(
@@ -48,9 +46,7 @@ def combine_and_step(
             if latents.ndim != 4 or 0 in latents.shape:
                 wanted = "shape (s, c, h, w), nothing of it 0"
             raise KernelError(f"{place} {name}", wanted, f"{tuple(one.shape)} on {one.device}")
-        if one.dtype not in _DTYPES:
-            wanted = "float16, bfloat16, float32 or float64"
-            raise KernelError(f"{place} {name}", wanted, str(one.dtype).removeprefix("torch."))
+        check_dtype(f"{place} {name}", one)
     if len({one.dtype for one in predictions}) > 1:
         found = ", ".join(str(one.dtype).removeprefix("torch.") for one in predictions)
         raise KernelError(f"{place} 'predictions'", "one type", found)

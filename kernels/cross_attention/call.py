@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..packed import Packed
 from .inputs import Regions, Segments, span
 
 SCHEMA = (
@@ -19,7 +19,7 @@ SCHEMA = (
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class Call(Packed):
     """The arguments of one call.
 
     Args:
@@ -56,11 +56,6 @@ class Call:
             query, segments.key, segments.value, segments.lengths, segments.weights, space, members, groups,
             *span(rows, len(query)),
         )  # fmt: skip
-
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        """Those of the operator, in the schema's order."""
-        return tuple(getattr(self, one.name) for one in fields(self))
 
     @property
     def unpacked(self) -> tuple[Tensor, Segments, Regions | None, Tensor | None, slice]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..device import has_triton
 from ..errors import KernelError
 from .call import Call
 from .composed import composed
@@ -95,10 +94,5 @@ def uses_kernel(
         and captured <= LARGEST_GROUPS
         and (len(segments.lengths) > 1 or regions is not None or captured > 0)
         and not (torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in others))
-        and _has_triton()
+        and has_triton()
     )
-
-
-@functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None

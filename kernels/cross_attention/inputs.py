@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import KernelError
+from ..tensors import check_dtype, described
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ class Segments:
             like = (first.shape[0], one.key.shape[1], *first.shape[2:])
             if tuple(one.key.shape) != like or one.key.dtype != first.dtype or one.key.device != first.device:
                 raise KernelError(
-                    f"{place}, number {number}", _described(first, like), _described(one.key, one.key.shape)
+                    f"{place}, number {number}", described(first, like), described(one.key, one.key.shape)
                 )
             if one.weight is not None and (one.weight.ndim != 2 or len(one.weight) != len(first)):
                 raise KernelError(
@@ -153,15 +154,10 @@ def check(
         )
     r, n, h, d = query.shape
     key = segments.key
-    if not query.is_floating_point() or query.dtype not in _DTYPES:
-        raise KernelError(
-            "cross_attention, argument 'query'",
-            "float16, bfloat16, float32 or float64",
-            str(query.dtype).removeprefix("torch."),
-        )
+    check_dtype("cross_attention, argument 'query'", query)
     if (key.shape[0], *key.shape[2:]) != (r, h, d) or key.dtype != query.dtype or key.device != query.device:
-        wanted = _described(query, (r, key.shape[1], h, d))
-        raise KernelError("cross_attention, argument 'segments'", wanted, _described(key, key.shape))
+        wanted = described(query, (r, key.shape[1], h, d))
+        raise KernelError("cross_attention, argument 'segments'", wanted, described(key, key.shape))
     if 0 in segments.lengths or sum(segments.lengths) != key.shape[1]:
         raise KernelError(
             "cross_attention, argument 'segments'",
@@ -221,13 +217,6 @@ def span(rows: slice, r: int) -> tuple[int, int]:
     """First row and the one after the last, of ``r``."""
     first, last, _ = rows.indices(r)
     return first, last
-
-
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def _described(like: Tensor, shape: Sequence[int]) -> str:
-    return f"shape {tuple(shape)} of {str(like.dtype).removeprefix('torch.')} on {like.device}"
 
 
 def _within(place: str, tokens: int, there: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..device import tile
 from .call import Call
 
 LARGEST_HEAD = 256
@@ -51,7 +52,7 @@ class Constants:
             "SEGMENTS": len(self.lengths),
             "STARTS": starts,
             "LENGTHS": self.lengths,
-            "TILES": tuple(min(largest, max(16, _power(length))) for length in self.lengths),
+            "TILES": tuple(min(largest, tile(length)) for length in self.lengths),
             "D": self.head,
             "G": self.regions,
             "B": self.region_tokens,
@@ -66,11 +67,11 @@ class Constants:
 
     @property
     def _head_block(self) -> int:
-        return max(16, _power(self.head))
+        return tile(self.head)
 
     @property
     def _group_block(self) -> int:
-        return max(16, _power(self.groups))
+        return tile(self.groups)
 
 
 def forward(call: Call, out: Tensor, maps: Tensor) -> None:
@@ -147,8 +148,3 @@ def _constants(call: Call) -> Constants:
 
 def _rows(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-
-
-def _power(number: int) -> int:
-    """The smallest power of two that is not below."""
-    return 1 << (number - 1).bit_length() if number > 1 else 1
