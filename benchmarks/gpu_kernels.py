@@ -22,6 +22,8 @@ from weft.core.sampling.fused_updates import updates
 from weft.kernels.combine import combine_and_step
 from weft.kernels.combine import reference as combine_reference
 from weft.kernels.cross_attention import Regions, Segment, Segments, cross_attention, reference
+from weft.kernels.low_rank import Adapter, low_rank
+from weft.kernels.low_rank import reference as low_rank_reference
 
 # (positions, heads, size of a head) of the four sizes of feature map
 LAYERS: Final = ((4096, 8, 40), (1024, 8, 80), (256, 8, 160), (64, 8, 160))
@@ -33,6 +35,8 @@ TARGETS: Final = {
     "gradient": 1.8,
     "compiled": 1.0,
     "combine": 5.0,
+    "low rank": 2.0,
+    "low rank, stacked": 1.2,
 }
 
 
@@ -40,7 +44,7 @@ def main() -> None:
     report(
         "gpu_kernels",
         "Kernels on a GPU",
-        [attention_pairs, compiled_pairs, lambda device: [combine_pair(device)]],
+        [attention_pairs, compiled_pairs, lambda device: [combine_pair(device)], low_rank_pairs],
     )
 
 
@@ -192,6 +196,68 @@ def combine_pair(device: torch.device) -> Pair:
         return combine_reference(list(wide[:3]), (5.0, -2.0), wide[3], update)[0]
 
     return Pair("combine and step / eager", ours, theirs, exact, sets, TARGETS["combine"])
+
+
+def low_rank_pairs(device: torch.device) -> list[Pair]:
+    """Three adapters of rank 16, each in a third of the positions, beside the same one by one and stacked."""
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    pairs = []
+    for positions, heads, width in LAYERS[:3] if device.type == "cuda" else LAYERS[3:]:
+        channels = heads * width
+        bytes_of_set = 3 * ROWS * positions * channels * kind.itemsize
+        sets = max(2, int(COLD_BYTES / bytes_of_set)) if device.type == "cuda" else 1
+        inputs = [low_rank_inputs(positions, channels, kind, device, seed) for seed in range(sets)]
+        stacks = [
+            (
+                torch.cat([one.down for one in adapters]),
+                torch.cat([one.up for one in adapters], dim=1),
+                torch.cat([one.factor().expand(-1, -1, 16) for one in adapters], dim=-1).to(kind),
+            )
+            for _, _, adapters in inputs
+        ]
+
+        def ours(i: int, inputs: Any = inputs) -> Tensor:
+            return low_rank(*inputs[i])
+
+        def one_by_one(i: int, inputs: Any = inputs) -> Tensor:
+            return low_rank(*inputs[i], implementation="composed")
+
+        def stacked(i: int, inputs: Any = inputs, stacks: Any = stacks) -> Tensor:
+            (x, base, _), (down, up, factors) = inputs[i], stacks[i]
+            added: Tensor = base + F.linear(F.linear(x, down) * factors, up)
+            return added
+
+        def exact(inputs: Any = inputs) -> Tensor:
+            x, base, adapters = inputs[0]
+            wide = [replace(one, down=one.down.double(), up=one.up.double()) for one in adapters]
+            return low_rank_reference(x.double(), base.double(), wide)
+
+        where = f"{positions} positions, {channels} channels"
+        pairs += [
+            Pair(f"low rank / one by one, {where}", ours, one_by_one, exact, sets, TARGETS["low rank"]),
+            Pair(f"low rank / stacked, {where}", ours, stacked, exact, sets, TARGETS["low rank, stacked"]),
+        ]
+    return pairs
+
+
+def low_rank_inputs(
+    positions: int, channels: int, kind: torch.dtype, device: torch.device, seed: int
+) -> tuple[Tensor, Tensor, list[Adapter]]:
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=device).to(kind)
+
+    third = torch.arange(positions, device=device) * 3 // positions
+    strength = torch.full((ROWS,), 0.8, device=device)
+    adapters = [
+        Adapter(
+            normal(16, channels) * channels**-0.5, normal(channels, 16) / 4, strength,
+            (third == number).float().expand(ROWS, -1),
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    return normal(ROWS, positions, channels), normal(ROWS, positions, channels), adapters
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from triton.compiler import ASTSource
 from weft.kernels.combine import triton_kernels as combine
 from weft.kernels.cross_attention import triton_kernels as attention
 from weft.kernels.cross_attention.launch import Constants
+from weft.kernels.low_rank import launch as low_rank_launch
+from weft.kernels.low_rank import triton_kernels as low_rank
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 HOPPER = GPUTarget("cuda", 90, 32)
@@ -37,7 +40,7 @@ ATTENTION = {
         "groups": {"lengths": (77,), "regions": 2, "region_tokens": 77, "groups": 16, "group_tokens": 77},
         "adapters": {"lengths": (77, 4, 16), "weighted": True},
     }.items()
-    # twelve kernels in all, with the two of `combine`
+    # ten kernels, beside the two of `combine` and the four of `low_rank`
     if (width, name) != (80, "adapters")
 }
 
@@ -47,6 +50,42 @@ COMBINE = {
     "combine ddim": {"KIND": 0, "SECOND": False, "KEEP": False, "RESCALE": True, "BLOCK": 4096},
     "combine dpmpp_2m": {"KIND": 2, "SECOND": True, "KEEP": True, "RESCALE": False, "BLOCK": 1024},
 }
+
+
+# one adapter everywhere; three in regions and in some rows; and the gradient of these in x
+REGIONS = {"ranks": (16, 64, 128), "masked": (True, True, False), "listed": (False, True, True)}
+LOW_RANK = {
+    "low_rank one": low_rank_launch.Constants((16,), (False,), (False,)),
+    "low_rank regions": low_rank_launch.Constants(**REGIONS),
+    "low_rank gradient": low_rank_launch.Constants(**REGIONS, added=False),
+    "low_rank exact": low_rank_launch.Constants((64, 64), (True, False), (False, True), exact=True),
+}
+
+
+def compile_low_rank(constants: low_rank_launch.Constants) -> Any:
+    dtype = "fp32" if constants.exact else "bf16"
+    kernel, count, arguments = low_rank.low_rank_kernel, len(constants.ranks), constants.arguments
+    # one of the two steps of a factor is 1, and in a gradient the other one
+    ones = (
+        ("down_channel_steps", "up_rank_steps")
+        if constants.added
+        else ("down_rank_steps", "up_channel_steps")
+    )
+    signature: dict[str, Any] = {}
+    for name in kernel.arg_names:
+        if name in arguments:
+            signature[name] = "constexpr"
+        elif name.endswith("_ptr"):
+            signature[name] = f"*{dtype}"
+        elif name in ("downs", "ups", "strengths", "masks", "rows"):
+            kind = {"strengths": "*fp32", "masks": "*fp32", "rows": "*i64"}.get(name, f"*{dtype}")
+            signature[name] = (kind,) * count
+        elif name.endswith("_steps") or name == "counts":
+            signature[name] = ("constexpr" if name in ones else "i32",) * count
+        else:
+            signature[name] = "i32"
+    fixed = {(list(signature).index(name), number): 1 for name in ones for number in range(count)}
+    return build(kernel, signature, arguments | fixed, constants.warps, low_rank_launch.STAGES)
 
 
 def compile_combine(constants: dict[str, Any]) -> Any:
@@ -82,14 +121,21 @@ def compile_attention(direction: str, constants: Constants, dtype: str = "bf16")
     return build(kernel, signature, arguments, constants.warps)
 
 
-def build(kernel: Any, signature: dict[str, Any], constants: dict[str, Any], warps: int) -> Any:
+def build(
+    kernel: Any, signature: dict[str, Any], constants: dict[Any, Any], warps: int, stages: int = 1
+) -> Any:
     # pointers and strides are multiples of 16, as PyTorch's are
-    even = [name for name in signature if name.endswith(("_ptr", "_row", "_step", "_head"))]
-    places = [list(signature).index(name) for name in even if name != "weight_step"]
-    source = ASTSource(
-        kernel, signature, constants, {(place,): [["tt.divisibility", 16]] for place in places}
-    )
-    return triton.compile(source, target=HOPPER, options={"num_warps": warps, "num_stages": 1})
+    ends = ("_ptr", "_row", "_step", "_head", "_steps", "downs", "ups", "wide_in", "wide_out")
+    places: list[tuple[int, ...]] = []
+    for place, (name, kind) in enumerate(signature.items()):
+        if not name.endswith(ends) or name == "weight_step":
+            continue
+        if isinstance(kind, tuple):
+            places += [(place, number) for number in range(len(kind)) if (place, number) not in constants]
+        else:
+            places.append((place,))
+    source = ASTSource(kernel, signature, constants, {place: [["tt.divisibility", 16]] for place in places})
+    return triton.compile(source, target=HOPPER, options={"num_warps": warps, "num_stages": stages})
 
 
 def report(compiled: Any) -> dict[str, int]:
@@ -115,12 +161,12 @@ def run(tool: str, *arguments: Any) -> str:
 
 
 def main(names: list[str]) -> None:
-    found = {
-        name: report(
-            compile_combine(COMBINE[name]) if name in COMBINE else compile_attention(*ATTENTION[name])
-        )
-        for name in names or [*ATTENTION, *COMBINE]
+    compilers = {
+        **{name: partial(compile_attention, *one) for name, one in ATTENTION.items()},
+        **{name: partial(compile_combine, one) for name, one in COMBINE.items()},
+        **{name: partial(compile_low_rank, one) for name, one in LOW_RANK.items()},
     }
+    found = {name: report(compilers[name]()) for name in names or compilers}
     print(json.dumps({"triton": triton.__version__, "kernels": found}))
 
 

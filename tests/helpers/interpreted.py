@@ -8,18 +8,23 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 
 os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
 
 from helpers.attention_cases import Case
+from helpers.low_rank_cases import Case as LowRankCase
 from weft.kernels.combine import Rescale, Update
 from weft.kernels.combine import launch as combining
 from weft.kernels.combine import reference as expectation
 from weft.kernels.combine.call import Call as Combined
 from weft.kernels.cross_attention import launch, reference
 from weft.kernels.cross_attention.call import Call
+from weft.kernels.low_rank import launch as low_rank_launch
+from weft.kernels.low_rank import reference as low_rank_reference
+from weft.kernels.low_rank.call import Call as LowRankCall
 
 # a position and a token past the edge of a tile, several tiles, every head size of SD1.5 and the small models' own
 PARITY = {
@@ -63,9 +68,54 @@ def combine(errors: dict[str, float]) -> None:
             errors[f"{title}: faults"] = float(found.sum(1).tolist() != [0, 1])
 
 
+# odd sizes past the edges of tiles, ranks from 1 to several tiles
+LOW_RANK = {
+    "rank 16": LowRankCase((2, 33, 40, 65), (16,)),
+    "rank 1, some rows": LowRankCase((3, 21, 7, 3), (1,), masked=1, rows=(2, 0)),
+    "three adapters, two masked": LowRankCase((2, 40, 70, 130), (4, 17, 128), masked=2, rows=(1,)),
+    "a rank of two tiles": LowRankCase((1, 5, 33, 20), (130,), masked=1),
+    "one number for all rows": LowRankCase((3, 19, 16, 24), (8, 3), masked=2, one=True),
+}
+
+
+def low_rank(errors: dict[str, float]) -> None:
+    """Output, and the gradient in x, which is the same kernel with its factors transposed and nothing to add to."""
+    for name, case in LOW_RANK.items():
+        call = LowRankCall.of(**case.make())
+        flipped = replace(
+            call, base=None, downs=[up.t() for up in call.ups], ups=[down.t() for down in call.downs]
+        )
+        flipped = replace(flipped, x=call.base)
+        for direction, one in (("output", call), ("gradient", flipped)):
+            out = torch.full_like(one.empty_output(), float("nan"))
+            low_rank_launch.forward(one, out)
+            errors[f"{name}: {direction}"] = distance(out, low_rank_reference(*one.unpacked))
+
+
+def nothing_where_the_factor_is_0(errors: dict[str, float]) -> None:
+    """The very bits of what is changed, also where a narrow tensor overflows; and a mask of ones is no mask."""
+    made = LowRankCase((2, 40, 16, 70), (4, 2), masked=2).make()
+    x, base, (first, second) = made["x"], made["base"], made["adapters"]
+    x[1, 3], base[1, 5, 7] = 3e38, -0.0
+    first, second = replace(first, mask=first.mask.clone()), replace(second, strength=torch.zeros(2))
+    first.mask[1, :9], first.strength[:] = 0.0, 1.0
+    call = LowRankCall.of(x, base, [first, second])
+    out = torch.full_like(base, float("nan"))
+    low_rank_launch.forward(call, out)
+    untouched = first.mask == 0
+    same = out[untouched].view(torch.int32).equal(base[untouched].view(torch.int32))
+    errors["a factor of 0"] = float(not same or not out.isfinite().all())
+    ones, none = (torch.full_like(base, float("nan")) for _ in range(2))
+    low_rank_launch.forward(LowRankCall.of(x, base, [replace(first, mask=torch.ones(2, 40))]), ones)
+    low_rank_launch.forward(LowRankCall.of(x, base, [replace(first, mask=None)]), none)
+    errors["a mask of ones"] = float(not ones.nan_to_num().equal(none.nan_to_num()))
+
+
 def main(names: list[str]) -> None:
     errors: dict[str, float] = {}
     combine(errors)
+    low_rank(errors)
+    nothing_where_the_factor_is_0(errors)
     for name in names or PARITY:
         given = PARITY[name].make()
         query, segments = given.pop("query"), given.pop("segments")

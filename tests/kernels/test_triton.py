@@ -18,7 +18,8 @@ pytest.importorskip("triton")
 
 TESTS = Path(__file__).parents[1]
 SHARED_MEMORY = 232_448  # bytes that one program may have on Hopper
-FAST = ("backward 40 groups",)
+EXACT = ("combine ddim", "combine dpmpp_2m", "low_rank exact")  # nothing is multiplied, or in float32
+FAST = ("backward 40 groups", "low_rank regions")
 
 
 def run(script: str, *names: str, **environment: str) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def fits(name: str, holds: dict[str, int]) -> bool:
         holds["spills"] == 0
         and holds["registers"] <= 255
         and holds["shared"] <= SHARED_MEMORY
-        and (holds["HGMMA"] > 0 or name.startswith("combine"))
+        and (holds["HGMMA"] > 0 or name in EXACT)
     )
 
 
@@ -71,7 +72,7 @@ def test_a_kernel_compiles_for_hopper_without_spills() -> None:
 @pytest.mark.timeout(1800)
 def test_every_kernel_compiles_for_hopper_without_spills() -> None:
     found = machine_code()
-    assert len(found) == 12
+    assert len(found) == 16
     assert {name: holds for name, holds in found.items() if not fits(name, holds)} == {}
 
 
@@ -86,5 +87,5 @@ def test_the_oldest_triton_of_the_range_compiles_every_kernel(tmp_path) -> None:
     subprocess.run([*command, f"triton=={oldest}.*"], check=True)
     found = run("hopper", PYTHONPATH=str(tmp_path / "site"), TRITON_CACHE_DIR=str(tmp_path / "cache"))
     assert Version(found["triton"]).release[:2] == oldest.release[:2]
-    assert len(found["kernels"]) == 12
+    assert len(found["kernels"]) == 16
     assert {name: holds for name, holds in found["kernels"].items() if not fits(name, holds)} == {}
