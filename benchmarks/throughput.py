@@ -32,7 +32,7 @@ import torch
 from PIL import Image
 
 import weft
-from weft.cli import generate as command
+from weft.cli.commands import generate as command
 from weft.core.api.generation_settings import GenerationSettings
 from weft.core.errors import WeftError
 from weft.core.jobs.engines.local import LocalEngine
@@ -68,11 +68,11 @@ def overhead(rounds: int, steps: int, seeds: int) -> dict[str, Any]:
         path.write_text(RUN.format(steps=steps, batch=BATCH, seeds=seeds))
         engine = LocalEngine(lambda name: pipe)
         with (
-            mock.patch.object(command, "_engine", return_value=engine),
+            mock.patch.object(command, "make_engine", return_value=engine),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
-            code = command.generate_run(path, folder / "out")
+            code = command.run(path, folder / "out")
         assert code == 0, code
         assert len(list((folder / "out").glob("*-seed*.png"))) == seeds
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,7 @@ from .provenance.write import OVERLAY, write_item
 from .report.sheet import tile
 from .sampling.denoise import Trace
 from .scene.scene import Scene
-from .storage.atomic import make_folder, write_image
+from .storage.atomic import make_folder, png, write_image
 
 
 @dataclass(frozen=True)
@@ -111,18 +109,17 @@ class Result:
         return paths
 
     def _repr_html_(self) -> str:
-        cells = []
-        for image, sample in zip(self.images, self.samples, strict=True):
-            buffer = io.BytesIO()
-            image.save(buffer, format="PNG")
-            data = base64.b64encode(buffer.getvalue()).decode()
-            caption = escape(f"{sample.scene.prompt} (seed {sample.seed})")
-            cells.append(
-                f'<figure style="display:inline-block;margin:4px">'
-                f'<img src="data:image/png;base64,{data}" style="min-width:128px;image-rendering:pixelated">'
-                f'<figcaption style="max-width:16em">{caption}</figcaption></figure>'
-            )
-        return "".join(cells)
+        from .report.html import render
+
+        figures = [
+            {
+                "data": base64.b64encode(png(image)).decode(),
+                "prompt": sample.scene.prompt,
+                "seed": sample.seed,
+            }
+            for image, sample in zip(self.images, self.samples, strict=True)
+        ]
+        return render("result", figures=figures)
 
     @staticmethod
     def merge(parts: Sequence[Result]) -> Result:

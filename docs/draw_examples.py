@@ -19,7 +19,7 @@ from typing import Final
 
 from PIL import Image
 
-from weft.cli.generate import generate_run
+from weft.cli.commands.generate import run as generate
 from weft.core.api.registry import registry
 from weft.core.jobs.report import SHEET
 from weft.core.runfile.read import read_run_file
@@ -59,7 +59,7 @@ def lacking(path: Path) -> list[str]:
 
 def draw(path: Path, work: Path, overrides: Sequence[str] = ()) -> Image.Image:
     """The sheet of an example, drawn in ``work``; the picture itself when there is only one."""
-    code = generate_run(path, work, overrides)
+    code = generate(path, work, list(overrides))
     if code:
         raise SystemExit(f"{path.name} ended with {int(code)}")
     sheet = work / SHEET

@@ -60,10 +60,10 @@ class Line(Task):
 
 
 def generate(folder: Path) -> None:
-    from weft.cli.generate import generate_run
+    from weft.cli.commands.generate import run as generate
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        code = generate_run(folder.parent / "run.yaml", folder)
+        code = generate(folder.parent / "run.yaml", folder)
     assert code == 0, code
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from figures import keep
 
-from weft.cli.generate import generate_run
+from weft.cli.commands.generate import run as generate
 from weft.core.jobs.output_folder import Store
 from weft.testing import random_model
 
@@ -54,7 +54,7 @@ def run(count: int) -> dict[str, Any]:
         Store.keep = counted  # type: ignore[method-assign]
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                code = generate_run(folder / "run.yaml", folder / "out")
+                code = generate(folder / "run.yaml", folder / "out")
         finally:
             Store.keep = keep_one  # type: ignore[method-assign]
     assert code == 0, code

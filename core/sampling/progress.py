@@ -44,12 +44,10 @@ class Progress:
 def bar(progress: bool | Callable[[Progress], None], images: int) -> Iterator[Callable[[Progress], None]]:
     """A function to report to: the caller's own, one that draws a bar, or one that does nothing."""
     if progress is True:
-        import rich.progress as rich
+        from ..report.progress_bar import progress_bar
 
-        columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.TimeRemainingColumn())
-        with rich.Progress(*columns, transient=True) as display:
-            task = display.add_task(f"{images} image{'s' if images > 1 else ''}", total=1.0)
-            yield lambda now: display.update(task, completed=now.fraction, description=str(now))
+        with progress_bar(images) as show:
+            yield lambda now: show(now.fraction * images, str(now))
     elif callable(progress):
         yield progress
     else:

@@ -79,7 +79,7 @@ def test_light_commands_load_no_torch_and_answer_at_once(folder: Path, arguments
 def test_generate_writes_pictures_a_manifest_and_a_sheet(folder: Path) -> None:
     done = weft("generate", folder / "run.yaml", "-o", folder / "out")
     assert done.exit_code == 0, done.output
-    assert f"3 of 3 pictures are in {folder / 'out'}" in done.stdout
+    assert f"3 of 3 images are in {folder / 'out'}" in done.stdout
     lines = manifest(folder / "out")
     names = [f"{seed:04d}-seed{seed}-{line['id'][:8]}" for seed, line in enumerate(lines)]
     written = {path.name for path in (folder / "out").iterdir()}
@@ -141,7 +141,7 @@ def test_validate_counts_pictures(folder: Path) -> None:
     (folder / "run.yaml").write_text(RUN + "sweep: {guidance.0.scale: [1, 5]}\n")
     done = weft("validate", folder / "run.yaml")
     assert done.exit_code == 0
-    assert "ok, 6 pictures in 2 variants" in done.stdout
+    assert "ok, 6 images in 2 variants" in done.stdout
 
 
 def test_a_size_that_the_model_cannot_draw_is_told_before_it_draws(folder: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_variant_that_fails_leaves_the_others(folder: Path, monkeypatch: pytes
     done = weft("generate", folder / "run.yaml", "-o", folder / "out")
     assert done.exit_code == 3
     assert "plugin 'broken', step 1: it broke" in done.stderr
-    assert "3 of 6 pictures are in" in done.stdout
+    assert "3 of 6 images are in" in done.stdout
 
 
 def test_ctrl_c_ends_with_130_and_keeps_finished_pictures(folder: Path) -> None:
@@ -191,7 +191,7 @@ def test_ctrl_c_ends_with_130_and_keeps_finished_pictures(folder: Path) -> None:
         finally:
             running.kill()
     assert running.returncode == 130, told
-    assert "of 5000 pictures are in out" in told
+    assert "of 5000 images are in out" in told
     assert "Traceback" not in told
     pictures = sorted(out.glob("*.png"))
     assert "The same command draws the rest." in told
@@ -238,8 +238,41 @@ def test_every_command_and_setting_is_documented() -> None:
             assert f"`{field.name}`" in page
 
 
+def test_a_command_is_a_file() -> None:
+    import typer
+
+    from weft.cli.command_folder import FOLDER
+
+    root = typer.main.get_command(app)
+    assert {path.stem for path in FOLDER.iterdir() if path.stem[0] != "_"} == set(root.commands)  # type: ignore[attr-defined]
+    for path in FOLDER.rglob("[!_]*.py"):
+        names = path.relative_to(FOLDER).with_suffix("").parts
+        assert weft(*names, "--help").exit_code == 0, names
+        assert "Show this message" in weft(*names, "-h").stdout
+
+
+def test_an_engine_is_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from weft.core.jobs import engines
+
+    (folder / "engines").mkdir()
+    (folder / "engines" / "idle.py").write_text(
+        "from weft.core.errors import WeftError\nfrom weft.core.jobs.engines import Engine\n"
+        "class Idle(Engine):\n"
+        "    def __init__(self, workers): self.workers = workers\n"
+        "    def draw(self, items, listener): listener.failed(items, WeftError(f'{self.workers} idle'))\n"
+        "def engine(settings): return Idle(settings.workers)\n"
+    )
+    monkeypatch.setattr(engines, "__path__", [*engines.__path__, str(folder / "engines")])
+    done = weft("generate", folder / "run.yaml", "-o", folder / "out", "--engine", "idle", "--workers", "7")
+    assert done.exit_code == 2
+    assert "7 idle" in done.stderr
+    done = weft("generate", folder / "run.yaml", "-o", folder / "out", "--engine", "steam")
+    assert done.exit_code == 2
+    assert "--engine: expected one of idle, local, ray, found 'steam'" in done.stderr
+
+
 def test_demo_draws_its_prompts_on_one_sheet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from weft.cli import demo
+    from weft.cli.commands import demo
 
     monkeypatch.setattr(demo, "MODEL", str(folder / "model"))
     monkeypatch.setattr(demo, "STEPS", 1)

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 import weft
 from weft.cli.app import app
-from weft.cli.gallery import PAGE, POLICY
-from weft.cli.html import VOID
 from weft.core.api.generation_settings import GenerationSettings
+from weft.core.jobs.gallery import PAGE, POLICY
 from weft.core.provenance.write import OVERLAY, write_item
 
+VOID = ("img", "meta", "input", "br")
 EVIL = "<script>alert(1)</script>\" onload='x' \x00&amp; javascript:"
 
 

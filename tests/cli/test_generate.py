@@ -84,7 +84,7 @@ def test_a_second_run_draws_what_is_missing(folder: Path, drawn: list[tuple[list
     (folder / "out" / lines[5]["file"]).write_bytes(b"no picture")
     done = weft()
     assert done.exit_code == 0
-    assert "6 of 8 pictures are in out already" in done.stdout
+    assert "6 of 8 images are in out already" in done.stdout
     assert sorted(drawn) == sorted([([lines[0]["prompt"]], [3]), ([lines[5]["prompt"]], [lines[5]["seed"]])])
     pictures = {path.name for path in (folder / "out").glob("*.png")}
     assert pictures == set(before)
@@ -116,12 +116,12 @@ def test_an_interrupted_run_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Pipeline, "generate", interrupted)
     done = weft()
     assert done.exit_code == 130
-    assert "interrupted: 4 of 8 pictures are in out" in done.stderr
+    assert "interrupted: 4 of 8 images are in out" in done.stderr
     assert len(manifest(folder)) == 4
     done = weft()
     assert done.exit_code == 0
     assert count == 3
-    assert "8 of 8 pictures are in out" in done.stdout
+    assert "8 of 8 images are in out" in done.stdout
 
 
 def test_metrics_are_tabled_and_plotted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from ..batch_runner import Drawer
 from ..batch_size import Memory
 from ..events import Listener
 from ..job import Item
-from . import Engine, groups
+from . import Engine, EngineSettings, groups
 
 
 class LocalEngine(Engine):
@@ -21,3 +21,8 @@ class LocalEngine(Engine):
     def draw(self, items: Sequence[Item], listener: Listener) -> None:
         for group in groups(items):
             self._drawer.draw(group, listener)
+
+
+def engine(settings: EngineSettings) -> Engine:
+    """There is one worker, this process."""
+    return LocalEngine()

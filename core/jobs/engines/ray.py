@@ -23,7 +23,7 @@ from ...scene.scene import ImageSource, Scene
 from ..batch_runner import Drawer, rectangle
 from ..events import Listener
 from ..job import Item
-from . import Engine, groups
+from . import Engine, EngineSettings, groups
 
 try:
     import ray
@@ -171,6 +171,11 @@ class RayEngine(Engine):
 
     def _worker(self) -> Any:
         return ray.remote(Worker).options(**self._options).remote(self._loader)
+
+
+def engine(settings: EngineSettings) -> Engine:
+    """Connects to the cluster."""
+    return RayEngine(settings.address, settings.workers)
 
 
 def portable(items: Sequence[Item]) -> list[Item]:

@@ -1,43 +1,44 @@
-"""`weft preview`: what a run file describes, drawn before anything is sampled."""
+"""Draw the boxes, masks and reference images of a run file, before anything is sampled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.api.registry import registry
-from ..core.errors import UserError
-from ..core.report.scene_drawing import scene_picture
-from ..core.runfile.read import read_run_file
-from ..core.runfile.run import Run
-from ..core.storage.atomic import make_folder, write_image
-from ..core.storage.strict_json import read_config
-from .app import Exit
-from .show import out
+from ...core.api.registry import registry
+from ...core.errors import UserError
+from ...core.report.scene_drawing import scene_picture
+from ...core.runfile.read import read_run_file
+from ...core.runfile.run import Run
+from ...core.storage.atomic import make_folder, write_image
+from ...core.storage.strict_json import read_config
+from ..exit_code import Exit
+from ..options import Output, Overrides, RunFile
+from ..printing import out
 
 UNKNOWN_SIDE = 512
 """Of a model whose configuration is not here yet: that of Stable Diffusion 1.x."""
 
 
-def preview(path: Path, folder: Path, overrides: Sequence[str] = ()) -> Exit:
+def run(run_file: RunFile, output: Output = Path("previews"), overrides: Overrides = None) -> Exit:
     """Draw every scene of a run file once; a swept setting of the scene makes another one."""
-    runs = read_run_file(path, overrides=overrides)
+    runs = read_run_file(run_file, overrides=overrides or ())
     scenes: dict[str, list[Run]] = {}
-    for run in runs:
-        scenes.setdefault(repr((run.scene, size_of(run))), []).append(run)
-    make_folder(folder, "--output")
+    for one in runs:
+        scenes.setdefault(repr((one.scene, size_of(one))), []).append(one)
+    make_folder(output, "--output")
     for number, alike in enumerate(scenes.values()):
-        picture = scene_picture(alike[0].scene, size_of(alike[0]), _small_print(alike))
-        target = write_image(picture, folder / f"{path.stem}-{number:04d}.png")
+        image = scene_picture(alike[0].scene, size_of(alike[0]), _small_print(alike))
+        target = write_image(image, output / f"{run_file.stem}-{number:04d}.png")
         if number < 20:
             out.print(str(target))
     if len(scenes) > 20:
-        out.print(f"... {len(scenes)} scenes in {folder}")
+        out.print(f"... {len(scenes)} scenes in {output}")
     return Exit.OK
 
 
 def size_of(run: Run) -> tuple[int, int]:
-    """(height, width) of the pictures of a run; what it does not say is the model's own."""
+    """(height, width) of the images of a run; what it does not say is the model's own."""
     side = _side(run.model)
     return run.sampler.height or side, run.sampler.width or side
 
@@ -58,12 +59,12 @@ def _small_print(runs: Sequence[Run]) -> list[str]:
     first = runs[0]
     height, width = size_of(first)
     seeds = len(first.seeds)
-    plugins = [
-        f"{kind}: {', '.join(one.name for one in made)}"
-        for kind, made in (("conditioners", first.conditioners), ("guidance", first.guidance))
-        if made
+    named = [
+        f"{kind}: {', '.join(one.name for one in plugins)}"
+        for kind, plugins in (("conditioners", first.conditioners), ("guidance", first.guidance))
+        if plugins
     ]
     sampler = f"{width} x {height} pixels, {first.sampler.scheduler}, {first.sampler.steps} steps"
     count = f"{seeds} seed{'s' if seeds > 1 else ''}"
     variants = f", {len(runs)} variants" if len(runs) > 1 else ""
-    return [f"{sampler}, {count}{variants}", "; ".join(plugins)]
+    return [f"{sampler}, {count}{variants}", "; ".join(named)]

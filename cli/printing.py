@@ -1,13 +1,10 @@
-"""Printing: errors, tables and the bar, the same in every command."""
+"""Printing: errors and tables, the same in every command."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -41,26 +38,13 @@ def _excerpt(error: FileError, width: int = 100) -> str:
 
 def table(*columns: str) -> Table:
     """A plain table."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    columned = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
+        columned.add_column(column, overflow="fold")
+    return columned
 
 
-def print_table(made: Table) -> None:
+def print_table(rows: Table) -> None:
     """A table on stdout; as wide as it needs to be when stdout is no terminal."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(made)
-
-
-@contextmanager
-def bar(total: int) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar on stderr that counts pictures."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} pictures"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors, transient=True) as progress:
-        yield progress, progress.add_task("loading", total=total)
+    console.print(rows)

@@ -1,23 +1,30 @@
-"""`weft validate`: everything that is wrong with run files, without loading torch."""
+"""Check run files without drawing anything: every error at once, with its line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from ..core.errors import UserError
-from ..core.runfile.read import read_run_file
-from ..core.runfile.run import Run
-from .app import Exit
-from .show import out, print_error
+import typer
+
+from ...core.errors import UserError
+from ...core.runfile.read import read_run_file
+from ...core.runfile.run import Run
+from ..exit_code import Exit
+from ..options import Overrides
+from ..printing import out, print_error
 
 
-def validate_runs(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Exit:
+def run(
+    run_files: Annotated[list[Path], typer.Argument(metavar="RUN.yaml...", help="Run files.")],
+    overrides: Overrides = None,
+) -> Exit:
     """Check every file with the same overrides; exit code 2 when one is wrong."""
     code = Exit.OK
-    for path in paths:
+    for path in run_files:
         try:
-            runs = read_run_file(path, overrides=overrides)
+            runs = read_run_file(path, overrides=overrides or ())
         except UserError as error:
             print_error(error)
             code = Exit.USER_ERROR
@@ -27,10 +34,10 @@ def validate_runs(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Exit:
 
 
 def _summary(runs: Sequence[Run]) -> str:
-    pictures = sum(len(run.seeds) for run in runs)
+    images = sum(len(run.seeds) for run in runs)
     scenes = len({run.number for run in runs})
     variants = len(runs) // scenes
-    parts = [_count(pictures, "picture"), _count(scenes, "scene") if scenes > 1 else ""]
+    parts = [_count(images, "image"), _count(scenes, "scene") if scenes > 1 else ""]
     counted = " of ".join(part for part in parts if part)
     return f"{counted} in {_count(variants, 'variant')}"
 

@@ -1,14 +1,16 @@
-"""`weft demo`: what the shipped model draws, on one sheet."""
+"""Draw images with the model that ships with weft."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..core.report.sheet import Row, sheet
-from ..core.scene import Scene
-from ..core.storage.atomic import make_folder, write_image
-from .app import Exit
-from .show import bar, out
+from ...core.report.progress_bar import progress_bar
+from ...core.report.sheet import Row, sheet
+from ...core.scene import Scene
+from ...core.storage.atomic import make_folder, write_image
+from ..exit_code import Exit
+from ..options import Output
+from ..printing import errors, out
 
 MODEL = "tiny"
 SEEDS = (0, 1)
@@ -26,12 +28,12 @@ PROMPTS = (
 )
 
 
-def draw_demo(folder: Path) -> Exit:
-    """Draw every prompt with every seed, and say where the pictures are."""
-    make_folder(folder, "--output")
+def run(output: Output = Path("runs/demo")) -> Exit:
+    """Draw every prompt with every seed on one sheet, and say where it is."""
+    make_folder(output, "--output")
     count = len(PROMPTS) * len(SEEDS)
-    with bar(count) as (progress, task):
-        from .. import ClassifierFree, load
+    with progress_bar(count, errors) as show:
+        from ... import ClassifierFree, load
 
         result = load(MODEL).generate(
             [Scene(prompt) for prompt in PROMPTS],
@@ -39,15 +41,13 @@ def draw_demo(folder: Path) -> Exit:
             steps=STEPS,
             seeds=SEEDS,
             attention=False,
-            progress=lambda now: progress.update(
-                task, completed=now.fraction * count, description=f"step {now.step} of {now.steps}"
-            ),
+            progress=lambda now: show(now.fraction * count, str(now)),
         )
-    result.save(folder)
+    result.save(output)
     rows = [
         Row(prompt, result.images[number * len(SEEDS) : (number + 1) * len(SEEDS)])
         for number, prompt in enumerate(PROMPTS)
     ]
-    path = write_image(sheet(rows, columns=2), folder / "demo.png")
-    out.print(f"The sheet is {path}; its {count} pictures are beside it.")
+    path = write_image(sheet(rows, columns=2), output / "demo.png")
+    out.print(f"The sheet is {path}; its {count} images are beside it.")
     return Exit.OK

@@ -1,0 +1,1 @@
+"""A command a file; see `weft.cli.command_folder`."""
