@@ -53,15 +53,8 @@ def model_digests(model: Path) -> dict[str, str]:
         UserError: a part has no weights, or a file cannot be read.
     """
     if not model.is_dir():
-        return {model.name: _digest(model)}
+        return {model.name: digest(model)}
     paths = [weights_file(model / part) for part in PARTS]
     paths += [model / name for name in SETTINGS if (model / name).is_file()]
     paths += sorted(path for part in OWN for path in (model / part).glob("*") if path.suffix in SUFFIXES)
-    return {path.relative_to(model).as_posix(): _digest(path) for path in paths}
-
-
-def _digest(path: Path) -> str:
-    try:
-        return digest(path)
-    except OSError as error:
-        raise UserError(f"file '{path}'", "a file that can be read", error.strerror or str(error)) from None
+    return {path.relative_to(model).as_posix(): digest(path) for path in paths}

@@ -13,13 +13,16 @@ from PIL import Image
 
 from ..api.registry import registry
 from ..checkpoints.files import model_digests
-from ..errors import UserError
-from ..provenance.run_file_writer import plugin_settings, subject_settings
+from ..provenance.run_file_writer import plugin_settings, scene_settings
 from ..runfile.run import Run
 from ..scene.scene import ImageSource
 from ..storage.atomic import digest
+from ..storage.refusals import unreadable
 
 ID_LENGTH = 32
+
+# folders of pictures are resumed by ids, in which these have stood from the start, also where a scene has none
+_EMPTY_SCENE: dict[str, Any] = {"subjects": [], "maps": {}, "source": None, "edit_mask": None}
 
 
 @dataclass(frozen=True)
@@ -82,28 +85,21 @@ def _shared(run: Run) -> dict[str, Any]:
 
 
 def _scene(run: Run) -> dict[str, Any]:
-    scene = run.scene
-    return {
-        "prompt": scene.prompt,
-        "subjects": [subject_settings(subject, _content) for subject in scene.subjects],
-        "maps": {name: _content(source) for name, source in scene.maps.items()},
-        "source": scene.source and _content(scene.source),
-        "edit_mask": scene.edit_mask and _content(scene.edit_mask),
-    }
+    return _EMPTY_SCENE | scene_settings(run.scene, _content)
 
 
 def _content(source: ImageSource) -> str:
     """What stands for a picture, or for a plugin's file or folder: a digest of what is in it."""
     if isinstance(source, Image.Image):
         return hashlib.sha256(f"{source.mode}{source.size}".encode() + source.tobytes()).hexdigest()
+    if not source.is_dir():
+        return digest(source)
     try:
-        if not source.is_dir():
-            return digest(source)
         inside = sorted(path for path in source.rglob("*") if path.is_file())
-        listed = [f"{path.relative_to(source).as_posix()} {digest(path)}" for path in inside]
-        return hashlib.sha256("\n".join(listed).encode()).hexdigest()
     except OSError as error:
-        raise UserError(f"file '{source}'", "a file that can be read", error.strerror or str(error)) from None
+        raise unreadable(source, error) from None
+    listed = [f"{path.relative_to(source).as_posix()} {digest(path)}" for path in inside]
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
 
 
 def _model(name: str) -> Any:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
 from ..storage.atomic import digest, write_file
+from ..storage.refusals import unreadable, unwritable
 
 NAME = "manifest.jsonl"
 _NEEDED = ("id", "file", "sha256")
@@ -31,7 +31,7 @@ class Manifest:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _refused(self.path, error) from None
+            raise unreadable(self.path, error) from None
         whole = [line for line in map(_parsed, text.splitlines()) if line is not None]
         for line in whole:
             self._lines[line["id"]] = line
@@ -69,7 +69,7 @@ class Manifest:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise _refused(self.path, error) from None
+            raise unwritable(self.path, error) from None
         self._lines[line["id"]] = line
 
 
@@ -84,7 +84,3 @@ def _parsed(line: str) -> dict[str, Any] | None:
         return None
     known = isinstance(made, dict) and all(isinstance(made.get(name), str) for name in _NEEDED)
     return made if known else None
-
-
-def _refused(path: Path, error: OSError) -> UserError:
-    return UserError(f"file '{path}'", "a disk that takes it", error.strerror or str(error))

@@ -10,9 +10,10 @@ from PIL import Image
 from ..api.generation_settings import GenerationSettings
 from ..api.metric import measured
 from ..api.registry import registry
-from ..errors import UserError, WeftError
+from ..errors import WeftError
 from ..provenance.write import write_item
 from ..storage.atomic import digest, flush_names, make_folder
+from ..storage.refusals import unwritable
 from .job import Item
 from .manifest import Manifest
 
@@ -70,9 +71,7 @@ class Store:
         try:
             flush_names(self.folder)
         except OSError as error:
-            raise UserError(
-                f"folder '{self.folder}'", "a disk that takes it", error.strerror or str(error)
-            ) from None
+            raise unwritable(self.folder, error, "folder") from None
 
     def path(self, item: Item) -> Path | None:
         """The picture of an item, or None."""

@@ -134,7 +134,7 @@ def psnr(first: Image.Image, second: Image.Image) -> float | None:
 def _compare(path: Path, place: str, wanted: str) -> None:
     try:
         found = digest(path.resolve())
-    except OSError:
+    except UserError:
         raise UserError(place, "the file that the picture was drawn with", "no such file") from None
     if found != wanted:
         raise UserError(place, f"SHA-256 {wanted[:12]}..., as when the picture was drawn", f"{found[:12]}...")

@@ -13,7 +13,8 @@ from typing import Any
 from PIL import Image
 
 from ..api.generation_settings import GenerationSettings
-from ..scene.scene import ImageSource, Scene, Subject
+from ..scene.fields import default
+from ..scene.scene import ImageSource, Scene
 
 # what PyYAML does not take, or takes for the end of a line, within quotes
 _UNSAFE = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
@@ -34,19 +35,10 @@ def item_settings(
     Raises:
         TypeError: a plugin has a parameter that cannot be written in a run file.
     """
-    subjects = [subject_settings(subject, place) for subject in scene.subjects]
-    pictures = {name: place(image) for name, image in scene.maps.items()}
-    given: dict[str, Any] = {
-        "subjects": subjects,
-        "maps": pictures,
-        "source": scene.source and place(scene.source),
-        "edit_mask": scene.edit_mask and place(scene.edit_mask),
-    }
     return {
         "version": 1,
         "model": model_path(settings, folder),
-        "prompt": scene.prompt,
-        **{name: value for name, value in given.items() if value},
+        **scene_settings(scene, place),
         "conditioners": [plugin_settings(one, place) for one in settings.conditioners],
         "guidance": [plugin_settings(one, place) for one in settings.guidance],
         "sampler": {
@@ -92,18 +84,10 @@ def _json(value: Any) -> str:
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def subject_settings(subject: Subject, place: Place) -> dict[str, Any]:
-    """A subject as a run file writes it, without what is not known of it."""
-    given: dict[str, Any] = {
-        "phrase": subject.phrase,
-        "images": [place(image) for image in subject.images],
-        "box": list(subject.box) if subject.box else None,
-        "mask": subject.mask and place(subject.mask),
-        "style": subject.style and place(subject.style),
-        "occurrence": subject.occurrence,
-        "keypoints": {name: list(point) for name, point in subject.keypoints.items()},
-    }
-    return {name: value for name, value in given.items() if value}
+def scene_settings(scene: Scene, place: Place) -> dict[str, Any]:
+    """A scene as a run file writes it: of itself and of its subjects what is not left out."""
+    settings: dict[str, Any] = _plain(scene, place, sparse=True)
+    return settings
 
 
 def plugin_settings(plugin: Any, place: Place) -> dict[str, Any]:
@@ -112,22 +96,21 @@ def plugin_settings(plugin: Any, place: Place) -> dict[str, Any]:
     Raises:
         TypeError: a parameter cannot be written in a run file.
     """
-    return {"type": plugin.name, **_fields(plugin, place)}
+    return {"type": plugin.name, **_plain(plugin, place)}
 
 
-def _fields(made: Any, place: Place) -> dict[str, Any]:
-    return {item.name: _plain(getattr(made, item.name), place) for item in dataclasses.fields(made)}
-
-
-def _plain(value: Any, place: Place) -> Any:
+def _plain(value: Any, place: Place, sparse: bool = False) -> Any:
+    """A value as JSON has it; a sparse record is written without the fields that are as if they were left out."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (Path, Image.Image)):
         return place(value)
     if isinstance(value, (list, tuple)):
-        return [_plain(item, place) for item in value]
+        return [_plain(item, place, sparse) for item in value]
     if isinstance(value, Mapping):
-        return {str(name): _plain(item, place) for name, item in value.items()}
+        return {str(name): _plain(item, place, sparse) for name, item in value.items()}
     if dataclasses.is_dataclass(value):
-        return _fields(value, place)
+        fields = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+        written = ((field.name, part) for field, part in fields if not sparse or part != default(field))
+        return {name: _plain(part, place, sparse) for name, part in written}
     raise TypeError(f"a {type(value).__name__} cannot be written in a run file")

@@ -27,6 +27,7 @@ from ..api.generation_settings import GenerationSettings, Reproducibility
 from ..api.registry import registry
 from ..checkpoints.files import model_digests
 from ..errors import UserError
+from ..scene.image_io import broken_image
 from ..scene.record import record
 from ..scene.scene import ImageSource, Scene
 from ..storage.atomic import digest, png, write_file
@@ -123,7 +124,7 @@ def write_item(
     def place(source: ImageSource) -> str:
         path = source if isinstance(source, Path) else _keep(source, folder)
         named = relative(path, folder)
-        references[named] = _digest(path)
+        references[named] = digest(path.resolve())
         return named
 
     try:
@@ -234,7 +235,7 @@ def _png_texts(path: Path) -> dict[str, str]:
     except UnidentifiedImageError:
         return {}
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"file '{path}'", "a whole picture", f"one that cannot be read ({error})") from None
+        raise broken_image(f"file '{path}'", f"'{path.name}'", error) from None
 
 
 def _sidecar_texts(path: Path) -> dict[str, str]:
@@ -257,13 +258,6 @@ def _model_digests(settings: GenerationSettings) -> dict[str, str]:
         return model_digests(settings.folder or Path(settings.model))
     except UserError:
         return {}  # the model was deleted after it was loaded: what is not known is not claimed
-
-
-def _digest(path: Path) -> str:
-    try:
-        return digest(path.resolve())
-    except OSError as error:
-        raise UserError(f"file '{path}'", "a file that can be read", error.strerror or str(error)) from None
 
 
 def _keep(image: Image.Image, folder: Path) -> Path:

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..errors import did_you_mean
-from .field_docs import described, holder
-from .strict_yaml import Keys
+from ..scene.fields import Keys, holder
+from .field_docs import described
 
 PATHS = "Paths are relative to the folder of the file that names them."
 OTHER_NAMES = {

@@ -15,8 +15,8 @@ from pydantic_core import PydanticOmit, core_schema
 
 from ..api.registry import Registry, registry
 from .field_docs import descriptions
-from .scene_list import MAX_SCENES, SCENE
-from .settings import KINDS, VERSION, SeedRange, Settings
+from .scene_list import MAX_SCENES
+from .settings import KINDS, SCENE, SETTINGS, VERSION, SeedRange, Settings
 from .sweep import FIXED
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -32,7 +32,7 @@ def run_file_schema(plugins: Registry | None = None) -> dict[str, Any]:
     known = plugins or registry()
     definitions: dict[str, Any] = {}
     top = section_schema(Settings, definitions)
-    properties: dict[str, Any] = dict(top["properties"])
+    properties: dict[str, Any] = {name: top["properties"][name] for name in SETTINGS}
     properties["version"] = {"const": VERSION, "description": properties["version"]["description"]}
     properties["model"] |= {"examples": sorted(known.models())}
     for kind in KINDS:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..scene.fields import Keys
 from .settings_tree import Tree, split_path
-from .strict_yaml import FileError, FileErrors, Keys, parse_yaml
+from .strict_yaml import FileError, FileErrors, parse_yaml
 
 FLAG = "--set"
 

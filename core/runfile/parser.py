@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -16,13 +16,15 @@ from pydantic import TypeAdapter, ValidationError
 from ..api.plugin import Plugin
 from ..api.registry import Registry
 from ..errors import PluginError, UserError, WeftError, did_you_mean
+from ..scene.field_error import FieldError
+from ..scene.fields import Keys
+from ..scene.images import map_images
 from ..scene.scene import Scene, locate
 from .hints import OTHER_NAMES, PATHS, about, missing_file, untyped
 from .run import Run
-from .settings import KINDS, MAX_SEEDS, SeedRange, Settings
-from .strict_yaml import Keys
+from .settings import KINDS, MAX_SEEDS, SETTINGS, SeedRange, Settings
 from .sweep import Variant
-from .validation import FieldError, field_errors, written
+from .validation import field_errors, written
 
 T = TypeVar("T")
 
@@ -50,7 +52,7 @@ class Reader:
         """The run of the scene with this number, or None when something in it is wrong."""
         self._resolve_pictures()
         self._expand_seeds()
-        settings = self._validate(Settings, self.data, (), also=["scenes", "sweep"])
+        settings = self._validate(Settings, self.data, (), ["scenes", "sweep", *SETTINGS])
         self._check_phrases()
         self._check_model()
         self._check_metrics()
@@ -67,10 +69,9 @@ class Reader:
         conditioners, guidance = (self._make_plugins(kind) for kind in KINDS)
         if settings is None or self.errors:
             return None
-        scene = Scene(settings.prompt, settings.subjects, settings.maps, settings.source, settings.edit_mask)
         return Run(
             model=self.data["model"],
-            scene=scene,
+            scene=settings.scene(),
             conditioners=conditioners,
             guidance=guidance,
             sampler=settings.sampler,
@@ -81,36 +82,40 @@ class Reader:
             number=number,
         )
 
-    def _validate(self, section: type[T], data: Any, keys: Keys, also: Iterable[str] = ()) -> T | None:
+    def _validate(self, section: type[T], data: Any, keys: Keys, first: Iterable[str] = ()) -> T | None:
+        """Data as a record, or None. It may have the names ``first`` and those of the record's fields."""
         try:
-            made: T = _adapter(section).validate_json(json.dumps(data), strict=True)
-            return made
+            record: T = _adapter(section).validate_json(json.dumps(data), strict=True)
+            return record
         except ValidationError as error:
-            found = field_errors(section, data, error, also)
-            self.errors += [replace(error, keys=keys + error.keys) for error in found]
+            known = dict.fromkeys((*first, *(field.name for field in dataclasses.fields(section))))  # type: ignore[arg-type]
+            for one in field_errors(section, data, error, list(known)):
+                self.errors.append(replace(one, keys=keys + one.keys))
             return None
 
     def _expand_seeds(self) -> None:
         """Write out seeds that are given by their number."""
-        given = self.data.get("seeds")
-        if isinstance(given, dict):
-            made = self._validate(SeedRange, given, ("seeds",))
-            self.data["seeds"] = [0] if made is None else list(range(made.first, made.first + made.count))
-        elif "seeds" in self.data and not isinstance(given, list):
+        seeds = self.data.get("seeds")
+        if isinstance(seeds, dict):
+            span = self._validate(SeedRange, seeds, ("seeds",))
+            self.data["seeds"] = [0] if span is None else list(range(span.first, span.first + span.count))
+        elif "seeds" in self.data and not isinstance(seeds, list):
             hint = about(Settings, ("seeds",))
-            if type(given) is int:
-                hint = f"Write [{given}] for one seed, {{count: {given}}} for many."
+            if type(seeds) is int:
+                hint = f"Write [{seeds}] for one seed, {{count: {seeds}}} for many."
             expected = f"a list of seeds, or a mapping with 'count' (1 to {MAX_SEEDS})"
-            self.errors.append(FieldError(("seeds",), expected, written(given), hint))
+            self.errors.append(FieldError(("seeds",), expected, written(seeds), hint))
             del self.data["seeds"]
 
     def _resolve_pictures(self) -> None:
-        for holder, name, keys in list(_pictures(self.data)):
-            path = self.pictures / holder[name]
+        def resolved(name: str, keys: Keys, spatial: bool) -> str:
+            path = self.pictures / name
             if self._is_there(path, Path.is_file):
-                holder[name] = str(path.resolve())
-                continue
-            self.errors.append(FieldError(keys, "a picture", *self._no_such_file(path, holder[name])))
+                return str(path.resolve())
+            self.errors.append(FieldError(keys, "a picture", *self._no_such_file(path, name)))
+            return name
+
+        self.data = map_images(Scene, self.data, resolved)
 
     def _is_there(self, path: Path, test: Any) -> bool:
         try:
@@ -180,7 +185,7 @@ class Reader:
                     item.name for item in dataclasses.fields(self.plugins.plugin(section["type"], "guidance"))
                 ]
             except (WeftError, KeyError):
-                continue  # told by _make_plugins
+                continue  # reported by _make_plugins
             if "negative_prompt" in names:
                 readers += 1
                 if "negative_prompt" in section:
@@ -195,18 +200,18 @@ class Reader:
             self.errors.append(FieldError(("negative_prompt",), expected, "none under 'guidance'", hint))
 
     def _sections(self, kind: str) -> list[dict[str, Any]]:
-        """The plugin sections that have a type; the others are told by `_make_plugins`."""
+        """The plugin sections that have a type; the others are reported by `_make_plugins`."""
         items = self.data.get(kind, [])
         return [item if _has_type(item) else {} for item in items] if isinstance(items, list) else []
 
     def _make_plugins(self, kind: str) -> tuple[Any, ...]:
-        made = []
+        plugins = []
         for index, section in enumerate(self._sections(kind)):
             keys: Keys = (kind, index)
             if not section:
                 expected = "a plugin's name, or a mapping with 'type: name'"
-                given = self.data[kind][index]
-                self.errors.append(FieldError(keys, expected, written(given), untyped(given)))
+                item = self.data[kind][index]
+                self.errors.append(FieldError(keys, expected, written(item), untyped(item)))
                 continue
             try:
                 plugin = self.plugins.plugin(section["type"], KINDS[kind])
@@ -219,8 +224,8 @@ class Reader:
             else:
                 fields = {name: value for name, value in section.items() if name != "type"}
                 self._resolve_files(plugin, fields, keys)
-                made.append(self._validate(plugin, fields, keys, also=["type"]))
-        return tuple(made)
+                plugins.append(self._validate(plugin, fields, keys, ["type"]))
+        return tuple(plugins)
 
     def _resolve_files(self, plugin: type[Plugin], fields: dict[str, Any], keys: Keys) -> None:
         """Parameters that are files or folders are relative to the run file."""
@@ -243,21 +248,3 @@ def _file_fields(plugin: type[Plugin]) -> tuple[str, ...]:
 
 def _has_type(section: Any) -> bool:
     return isinstance(section, dict) and isinstance(section.get("type"), str)
-
-
-def _pictures(data: dict[str, Any]) -> Iterator[tuple[Any, str | int, Keys]]:
-    """(holder, key, place) of everything that names a picture."""
-    subjects = data.get("subjects")
-    holders: list[tuple[Any, Iterable[str | int], Keys]] = [(data, ("source", "edit_mask"), ())]
-    if isinstance(maps := data.get("maps"), dict):
-        holders.append((maps, list(maps), ("maps",)))
-    for index, subject in enumerate(subjects if isinstance(subjects, list) else []):
-        if isinstance(subject, dict):
-            holders.append((subject, ("mask", "style"), ("subjects", index)))
-            if isinstance(images := subject.get("images"), list):
-                holders.append((images, range(len(images)), ("subjects", index, "images")))
-    for holder, names, keys in holders:
-        for name in names:
-            named = holder[name] if isinstance(name, int) else holder.get(name)
-            if isinstance(named, str):
-                yield holder, name, (*keys, name)

@@ -8,6 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..scene.field_error import FieldError, unknown_name
+from ..scene.fields import Keys
+from .hints import other_name
+from .settings import SCENE
 from .settings_tree import Tree, leaves
 from .strict_yaml import (
     MAX_BYTES,
@@ -15,17 +19,14 @@ from .strict_yaml import (
     Document,
     FileError,
     FileErrors,
-    Keys,
     parse_yaml,
     read_text,
     read_yaml,
 )
-from .validation import FieldError, unknown, written
+from .validation import written
 
 MAX_SCENES = 10_000
 MAX_FILE_BYTES = 32_000_000
-SCENE = ("prompt", "negative_prompt", "subjects", "maps", "source", "edit_mask")
-"""What a scene of a list may say; all but the negative prompt is then said nowhere else."""
 BESIDE = "Move it into the scenes that it is for."
 LISTS = "Write [{prompt: a toy}, {prompt: a star}], or the name of a file such as scenes.jsonl"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -107,8 +108,8 @@ def _check(document: Document, keys: Keys, scene: Any) -> list[FileError]:
                 "A scene may also be its prompt alone.",
             )
         ]
-    wrong = [unknown((*keys, name), name, list(SCENE)) for name in scene if name not in SCENE]
-    return [document.error(one.keys, one.expected, one.found, one.hint, one.at_name) for one in wrong]
+    unknown = [unknown_name((*keys, name), name, SCENE, other_name) for name in scene if name not in SCENE]
+    return [document.error(one.keys, one.expected, one.found, one.hint, one.at_name) for one in unknown]
 
 
 def _read(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[FileError]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -11,11 +10,15 @@ from pydantic import Field
 from ..api.generation_settings import Reproducibility
 from ..api.registry import ARGUMENTS
 from ..scene.record import record
-from ..scene.scene import ImageSource, Subject
+from ..scene.scene import Scene
 
 KINDS = {setting: kind for kind, setting in ARGUMENTS.items()}
 VERSION = 1
 """Of the format that this release writes and reads."""
+
+SCENE_FIELDS = tuple(field.name for field in dataclasses.fields(Scene))
+SCENE = tuple(dict.fromkeys(("prompt", "negative_prompt", *SCENE_FIELDS)))
+"""What a run file says of a scene, and every scene of a list of its own."""
 
 MAX_SEEDS = 10_000
 
@@ -61,18 +64,13 @@ class SeedRange:
 
 
 @record
-class Settings:
-    """The top level of a run file, before its plugins are looked up.
+class Settings(Scene):
+    """The top level of a run file, before its plugins are looked up: a scene, and how it is drawn.
 
     Args:
         version: of this format.
         model: a name that `weft models` lists, a folder in diffusers layout, a .safetensors file, or a hub id.
-        prompt: the whole description.
         negative_prompt: what the guidance strategies that have a negative_prompt read.
-        subjects: phrases of the prompt with images, boxes or masks.
-        maps: spatial maps by name.
-        source: a picture to edit.
-        edit_mask: the part of the source that may change.
         conditioners: how the scene's knowledge enters the model; names, or sections with parameters.
         guidance: the chain of strategies, in order; names, or sections with parameters.
         sampler: how a picture is sampled.
@@ -81,17 +79,23 @@ class Settings:
         metrics: what is measured of every picture.
     """
 
-    version: Literal[1]
-    model: Annotated[str, Field(min_length=1)]
-    prompt: str
+    version: Literal[1] = Field(kw_only=True)
+    model: Annotated[str, Field(min_length=1)] = Field(kw_only=True)
     negative_prompt: str | None = None
-    subjects: tuple[Subject, ...] = ()
-    maps: Mapping[str, ImageSource] = Field(default_factory=dict)
-    source: ImageSource | None = None
-    edit_mask: ImageSource | None = None
     conditioners: tuple[Any, ...] = ()
     guidance: tuple[Any, ...] = ("classifier_free",)
     sampler: Sampler = Sampler()
     reproducibility: Reproducibility = "normal"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_SEEDS)] = (0,)
     metrics: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Phrases are checked by `scene`; `Reader` has reported the wrong ones, all of them, with their lines."""
+
+    def scene(self) -> Scene:
+        """The scene alone."""
+        return Scene(**{name: getattr(self, name) for name in SCENE_FIELDS})
+
+
+SETTINGS = tuple(dict.fromkeys(("version", "model", *SCENE, *(f.name for f in dataclasses.fields(Settings)))))
+"""Every setting of the top level, in the order of a run file."""

@@ -6,8 +6,9 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from .strict_yaml import Document, FileError, Keys
-from .validation import FieldError
+from ..scene.field_error import FieldError
+from ..scene.fields import Keys
+from .strict_yaml import Document, FileError
 
 Origin = tuple[Document, Keys]
 """A document, and the keys of a value in it."""

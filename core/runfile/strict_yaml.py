@@ -17,12 +17,12 @@ from typing import Any
 import yaml
 
 from ..errors import UserError, did_you_mean
+from ..scene.fields import Keys
+from ..storage.refusals import READABLE, reason
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
 
-Keys = tuple[str | int, ...]
-"""Where a value is in a document: the keys and indices that lead to it."""
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -201,8 +201,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> FileErrors:
     hint = ""
     if isinstance(error, FileNotFoundError) and path.parent.is_dir():
         hint = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
-    found = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return FileErrors([FileError(str(path), 0, 0, "", "a file that can be read", found, hint)])
+    return FileErrors([FileError(str(path), 0, 0, "", READABLE, reason(error), hint)])
 
 
 def _place(mark: Any) -> tuple[int, int]:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..scene.field_error import FieldError
+from ..scene.fields import Keys
 from .settings_tree import Tree, split_path
-from .strict_yaml import Keys
-from .validation import FieldError, written
+from .validation import written
 
 MAX_VARIANTS = 1000
 FIXED = ("version", "seeds", "sweep", "scenes", "metrics")

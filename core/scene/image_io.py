@@ -1,4 +1,4 @@
-"""Opening pictures that come from outside, with limits. Free of torch."""
+"""Opening untrusted images, with limits. Free of torch."""
 
 from __future__ import annotations
 
@@ -13,31 +13,36 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 
 
 def open_image(source: ImageSource, place: str) -> Image.Image:
-    """A picture as RGB, upright by its EXIF orientation. Transparent pixels are laid on white.
+    """An image as RGB, upright by its EXIF orientation. Transparent pixels are laid on white.
 
     Args:
-        source: a file, or an open picture.
+        source: a file, or an open image, which may not be decoded yet.
         place: what the error names, for example ``"subject 'toy', field 'images'"``.
 
     Raises:
-        UserError: the file is missing, of another format, truncated, or larger than 32 megapixels.
+        UserError: the file is missing, of another format, truncated, or larger than 32 megapixels; or the open image
+            has a mode that has no colours.
     """
-    if isinstance(source, Image.Image):
-        return _rgb(_small_enough(source, place, "an open picture"))
-    if not source.is_file():  # a pipe would be waited for
-        raise UserError(place, "a file that exists", f"'{source}'")
+    name = "an open picture" if isinstance(source, Image.Image) else f"'{source}'"
     try:
+        if isinstance(source, Image.Image):
+            return _rgb(_small_enough(source, place, name), place)
+        if not source.is_file():  # a pipe would be waited for
+            raise UserError(place, "a file that exists", name)
         with Image.open(source, formats=FORMATS) as image:
-            _small_enough(image, place, f"'{source}'")
-            return _rgb(ImageOps.exif_transpose(image))
+            return _rgb(ImageOps.exif_transpose(_small_enough(image, place, name)), place)
     except UserError:
         raise
     except UnidentifiedImageError:
-        raise UserError(place, f"a picture ({', '.join(FORMATS)})", f"'{source}'") from None
-    except (
-        Exception
-    ) as error:  # decoders raise what they like on crafted files: struct.error, IndexError, ...
-        raise UserError(place, "a whole picture", f"'{source}', which cannot be read ({error})") from None
+        raise UserError(place, f"a picture ({', '.join(FORMATS)})", name) from None
+    # decoders raise what they like on crafted files: struct.error, IndexError, ...
+    except Exception as error:
+        raise broken_image(place, name, error) from None
+
+
+def broken_image(place: str, name: str, error: Exception) -> UserError:
+    """The error of an image that a decoder refuses."""
+    return UserError(place, "a whole picture", f"{name}, which cannot be read ({error})")
 
 
 def _small_enough(image: Image.Image, place: str, name: str) -> Image.Image:
@@ -47,7 +52,10 @@ def _small_enough(image: Image.Image, place: str, name: str) -> Image.Image:
     return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, place: str) -> Image.Image:
+    if image.mode in ("F", "LAB"):
+        # Pillow has no conversion of the one, and none that keeps the range of the other
+        raise UserError(place, "a picture in a mode such as RGB, RGBA, L or P", f"mode '{image.mode}'")
     if image.mode.startswith("I"):
         return _eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar, dataclass_transform
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from ..errors import UserError, did_you_mean
+from ..errors import UserError
+from .field_error import field_error
 
 T = TypeVar("T")
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True, validate_default=True)
@@ -23,57 +24,42 @@ def record(cls: type[T]) -> type[T]:
     Positional arguments work as for any dataclass (``ClassifierFree(7.5)``); pydantic still sees the fields,
     so a record has a JSON schema and can be read from YAML with every error located.
     """
-    made: Any = dataclass(frozen=True, config=_CONFIG)(cls)
-    validate = made.__init__
+    section: Any = dataclass(frozen=True, config=_CONFIG)(cls)
+    validate = section.__init__
     # a positional argument is located by its number among those that may be positional
-    names = [field.name for field in sorted(dataclasses.fields(made), key=lambda field: bool(field.kw_only))]
+    names = [
+        field.name for field in sorted(dataclasses.fields(section), key=lambda field: bool(field.kw_only))
+    ]
 
     @functools.wraps(validate)
     def __init__(self: Any, *args: Any, **fields: Any) -> None:
         try:
             validate(self, *args, **fields)
         except ValidationError as error:
-            given = {**dict(zip(names, args, strict=False)), **fields}
-            raise explain(type(self).__name__, given, error, names) from None
+            arguments = {**dict(zip(names, args, strict=False)), **fields}
+            raise _first_error(type(self), arguments, error, names) from None
 
-    made.__init__ = __init__
-    return made  # type: ignore[no-any-return]
+    section.__init__ = __init__
+    return section  # type: ignore[no-any-return]
 
 
-def explain(
-    name: str, fields: dict[str, Any], error: ValidationError, known: Sequence[str] = ()
+def _first_error(
+    cls: type[Any], fields: dict[str, Any], error: ValidationError, names: Sequence[str]
 ) -> UserError:
-    """Turn the first of pydantic's errors into one sentence; the rest are counted."""
+    """The first of pydantic's errors as one sentence; the rest are counted."""
     first, *rest = error.errors(include_url=False)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UserError):
         return cause
-    # a positional argument is located by its number
-    names = [
-        known[part] if i == 0 and isinstance(part, int) and part < len(known) else part
-        for i, part in enumerate(first["loc"])
-    ]
-    where = ".".join(map(str, names))
-    named = fields.get("phrase") or fields.get("prompt")
-    place = f"{name} '{named}', field '{where}'" if named else f"{name}, field '{where}'"
-    hint = f"{len(rest)} more field(s) are wrong." if rest else ""
+    number, *within = first["loc"] or ("",)
+    if isinstance(number, int) and number < len(names):  # a positional argument
+        first["loc"] = (names[number], *within)
+    one = field_error(cls, fields, first, names)
+    subject = fields.get("phrase") or fields.get("prompt")
+    place = f"{cls.__name__} '{subject}'" if subject else cls.__name__
+    place += f", field '{'.'.join(map(str, one.keys))}'"
     if first["type"] == "missing":
-        return UserError(place, "a value", "none", hint)
-    if first["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
-        return UserError(
-            place, f"one of the fields {', '.join(known)}", f"'{where}'", did_you_mean(where, known)
-        )
-    return UserError(place, wanted(first["msg"]), shown(first.get("input")), hint)
-
-
-def wanted(message: str) -> str:
-    """What pydantic's message says was expected, to follow the word "expected"."""
-    for start in ("Input should be ", "Value error, "):
-        message = message.removeprefix(start)
-    return message[:1].lower() + message[1:]
-
-
-def shown(value: Any) -> str:
-    """A value as an error quotes it: its repr, at most 80 characters."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+        one = dataclasses.replace(one, expected="a value", found="none")
+    return UserError(
+        place, one.expected, one.found, one.hint or f"{len(rest)} more field(s) are wrong." * bool(rest)
+    )

@@ -1,20 +1,19 @@
-"""What a picture should show: a prompt and what is known of its subjects. Pure data, free of torch."""
+"""What an image should show: a prompt and what is known of its subjects. Pure data, free of torch."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from PIL import Image
 from pydantic import AfterValidator, Field
 
 from ..errors import UserError, did_you_mean
+from .fields import Keys
+from .images import ImageSource as ImageSource
+from .images import SpatialImage, map_images
 from .record import record
-
-ImageSource = Path | Image.Image
-"""A file, or a picture that is already open."""
 
 
 def _ordered(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -40,8 +39,8 @@ class Subject:
         phrase: words that occur in the scene's prompt.
         images: reference photos of this very subject.
         box: where it should be.
-        mask: a picture whose bright pixels are where it should be; finer than a box.
-        style: a picture whose look it should take.
+        mask: an image whose bright pixels are where it should be; finer than a box.
+        style: an image whose look it should take.
         occurrence: which one, counted from 1, when the phrase occurs more than once.
         keypoints: where parts of it should be, by name, for example ``{"nose": (0.5, 0.2)}``.
     """
@@ -49,10 +48,27 @@ class Subject:
     phrase: Annotated[str, Field(min_length=1)]
     images: tuple[ImageSource, ...] = ()
     box: Box | None = None
-    mask: ImageSource | None = None
+    mask: SpatialImage | None = None
     style: ImageSource | None = None
     occurrence: Annotated[int, Field(ge=1)] | None = None
     keypoints: Mapping[str, Point] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SceneImage:
+    """An image of a scene.
+
+    Args:
+        source: the image.
+        place: how errors name it, for example ``"subject 'toy', field 'images'"``.
+        keys: that lead to it from the scene.
+        spatial: it says something of every place of the image that is drawn, whose size it has.
+    """
+
+    source: ImageSource
+    place: str
+    keys: Keys
+    spatial: bool
 
 
 @record
@@ -61,10 +77,10 @@ class Scene:
 
     Args:
         prompt: the whole description.
-        subjects: phrases of it with images, boxes or masks.
+        subjects: phrases of the prompt with images, boxes or masks.
         maps: spatial maps by name, for example ``{"edges": "edges.png"}``.
-        source: a picture to edit.
-        edit_mask: the part of ``source`` that may change (bright pixels).
+        source: an image to edit.
+        edit_mask: the part of the source that may change (bright pixels).
 
     Raises:
         UserError: a field is wrong, or a phrase does not occur, or occurs more than once without an occurrence.
@@ -72,9 +88,9 @@ class Scene:
 
     prompt: str
     subjects: tuple[Subject, ...] = ()
-    maps: Mapping[str, ImageSource] = Field(default_factory=dict)
-    source: ImageSource | None = None
-    edit_mask: ImageSource | None = None
+    maps: Mapping[str, SpatialImage] = Field(default_factory=dict)
+    source: SpatialImage | None = None
+    edit_mask: SpatialImage | None = None
 
     def __post_init__(self) -> None:
         for subject in self.subjects:
@@ -91,6 +107,33 @@ class Scene:
                 return subject
         known = [subject.phrase for subject in self.subjects]
         raise UserError("scene", f"a subject among {known}", f"'{phrase}'", did_you_mean(phrase, known))
+
+    def images(self) -> tuple[SceneImage, ...]:
+        """Every image of the scene, in the order of the fields."""
+        images: list[SceneImage] = []
+
+        def keep(image: SceneImage) -> ImageSource:
+            images.append(image)
+            return image.source
+
+        self.map_images(keep)
+        return tuple(images)
+
+    def map_images(self, change: Callable[[SceneImage], ImageSource]) -> Scene:
+        """The scene with what ``change`` gives in the place of every image."""
+
+        def changed(source: Any, keys: Keys, spatial: bool) -> ImageSource:
+            return change(SceneImage(source, self.place(keys), keys, spatial))
+
+        scene: Scene = map_images(Scene, self, changed)
+        return scene
+
+    def place(self, keys: Keys) -> str:
+        """How errors name what keys lead to: ``"subject 'toy', field 'images'"``, ``"scene, field 'maps.edges'"``."""
+        holder = "scene"
+        if keys[0] == "subjects" and isinstance(index := keys[1], int):
+            holder, keys = f"subject '{self.subjects[index].phrase}'", keys[2:]
+        return f"{holder}, field '{'.'.join(key for key in keys if isinstance(key, str))}'"
 
 
 def locate(prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int, int]:

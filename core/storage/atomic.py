@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import UserError
+from .refusals import unreadable, unwritable
 
 
 def write_file(data: bytes, path: Path, name: bool = True) -> Path:
@@ -29,7 +30,7 @@ def write_file(data: bytes, path: Path, name: bool = True) -> Path:
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.unlink(missing_ok=True)  # a kill's leftover, or a stranger's link
+        partial.unlink(missing_ok=True)  # a kill's leftover, or another's link
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         with open(os.open(partial, flags, 0o666), "wb") as file:
             file.write(data)
@@ -39,7 +40,7 @@ def write_file(data: bytes, path: Path, name: bool = True) -> Path:
         if name:
             flush_names(path.parent)
     except OSError as error:
-        raise UserError(f"file '{path}'", "a disk that takes it", error.strerror or str(error)) from None
+        raise unwritable(path, error) from None
     finally:
         _discard(partial)
     return path
@@ -80,10 +81,13 @@ def digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal. A file that has not changed is read once a process.
 
     Raises:
-        OSError: it cannot be read.
+        UserError: it cannot be read.
     """
-    state = path.stat()
-    return _digest(path, state.st_mtime_ns, state.st_size)
+    try:
+        state = path.stat()
+        return _digest(path, state.st_mtime_ns, state.st_size)
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -115,4 +119,4 @@ def _discard(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError:
-        return  # the first error is the one to tell
+        return  # the first error is the one to report

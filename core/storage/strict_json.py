@@ -1,4 +1,4 @@
-"""Reading JSON configurations from strangers as plain data, with limits. Free of torch."""
+"""Reading untrusted JSON configurations as plain data, with limits. Free of torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import UserError
+from .refusals import unreadable
 
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -24,7 +25,7 @@ def read_config(path: Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
             raw = file.read(limit + 1)
         config = json.loads(raw.decode("utf-8"), parse_constant=_refuse) if len(raw) <= limit else None
     except OSError as error:
-        raise UserError(f"file '{path}'", "a file that can be read", error.strerror or str(error)) from None
+        raise unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"file '{path}'", "JSON", f"something else ({error})") from None
     if len(raw) > limit:

@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..sampling.schedulers import SCHEDULERS
 from ..scene.image_io import open_image
 from ..scene.record import record
-from ..scene.scene import ImageSource, Scene
+from ..scene.scene import ImageSource, Scene, SceneImage
 from .case import Case, draw, draw_chain
 
 # batch 1 and batch 3 round differently in every matrix product; random weights do not amplify it past this
@@ -171,14 +171,14 @@ def _cast(case: Case, dtype: torch.dtype) -> Case:
 def _resized(scene: Scene, size: tuple[int, int]) -> Scene:
     """The scene with those of its pictures that have to be of the drawn picture's (height, width) made so."""
 
-    def fit(source: ImageSource | None) -> ImageSource | None:
-        return None if source is None else open_image(source, "case").resize((size[1], size[0]))
+    def fit(image: SceneImage) -> ImageSource:
+        return (
+            open_image(image.source, image.place).resize((size[1], size[0]))
+            if image.spatial
+            else image.source
+        )
 
-    subjects = tuple(dataclasses.replace(one, mask=fit(one.mask)) for one in scene.subjects)
-    maps = {name: open_image(one, "case").resize((size[1], size[0])) for name, one in scene.maps.items()}
-    return dataclasses.replace(
-        scene, subjects=subjects, maps=maps, source=fit(scene.source), edit_mask=fit(scene.edit_mask)
-    )
+    return scene.map_images(fit)
 
 
 def _near(found: Tensor, wanted: Tensor, what: str) -> None:

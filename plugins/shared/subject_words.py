@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weft.plugin import (
-    ImageSource,
     ImageTower,
     LowRank,
     PromptTokens,
@@ -200,19 +199,9 @@ def _check_nouns(prompt: str, subjects: Sequence[Subject]) -> None:
 def _opened(subject: Subject) -> list[Image.Image]:
     many = len(subject.images)
     return [
-        _open(
+        open_image(
             source,
             f"subject '{subject.phrase}', field 'images'" + (f" ({number} of {many})" if many > 1 else ""),
         )
         for number, source in enumerate(subject.images, start=1)
     ]
-
-
-def _open(source: ImageSource, place: str) -> Image.Image:
-    if isinstance(source, Image.Image) and source.mode in ("F", "LAB"):
-        # Pillow has no conversion of the one, and none that keeps the range of the other
-        raise UserError(place, "a picture in a mode such as RGB, RGBA, L or P", f"mode '{source.mode}'")
-    try:
-        return open_image(source, place)
-    except (OSError, SyntaxError) as error:  # a picture that the caller opened is only decoded here
-        raise UserError(place, "a whole picture", f"one that cannot be read ({error})") from None

@@ -19,7 +19,6 @@ from ...errors import UserError, WeftError
 from ...pipeline import BATCH_SIZE, Pipeline
 from ...runfile.run import Run
 from ...scene.pixels import open_image
-from ...scene.scene import ImageSource, Scene
 from ..batch_runner import Drawer, rectangle
 from ..events import Listener
 from ..job import Item
@@ -183,25 +182,9 @@ def portable(items: Sequence[Item]) -> list[Item]:
     runs: dict[int, Run] = {}
     for item in items:
         if id(item.run) not in runs:
-            runs[id(item.run)] = replace(item.run, scene=_opened(item.run.scene))
+            scene = item.run.scene.map_images(lambda image: open_image(image.source, image.place))
+            runs[id(item.run)] = replace(item.run, scene=scene)
     return [replace(item, run=runs[id(item.run)]) for item in items]
-
-
-def _opened(scene: Scene) -> Scene:
-    def read(source: ImageSource | None) -> ImageSource | None:
-        return None if source is None else open_image(source, f"scene '{scene.prompt}'")
-
-    subjects = [
-        replace(
-            subject,
-            images=tuple(open_image(one, f"subject '{subject.phrase}'") for one in subject.images),
-            mask=read(subject.mask),
-            style=read(subject.style),
-        )
-        for subject in scene.subjects
-    ]
-    maps = {name: open_image(one, f"map '{name}'") for name, one in scene.maps.items()}
-    return Scene(scene.prompt, tuple(subjects), maps, read(scene.source), read(scene.edit_mask))
 
 
 def _batches(items: Sequence[Item]) -> Iterator[_Batch]:

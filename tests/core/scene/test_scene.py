@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 
 import weft
-from weft.core.scene import locate
+from weft.core.scene import ImageSource, locate
+from weft.core.scene.fields import Keys
+from weft.core.scene.images import SpatialImage, map_images
+
+
+@weft.record
+class Inner:
+    depth: SpatialImage
+    note: str = "n.png"
+
+
+@weft.record
+class Outer:
+    maps: Mapping[str, tuple[ImageSource, ...] | ImageSource]
+    inner: Inner | None = None
 
 
 def test_positional_and_defaults() -> None:
@@ -24,15 +41,15 @@ def test_positional_and_defaults() -> None:
         ),
         (
             lambda: weft.Subject("toy", box=(0.0, 0.0, 1.2, 1.0)),
-            ["'toy'", "'box.2'", "less than or equal to 1", "1.2"],
+            ["'toy'", "'box.2'", "at most 1", "1.2"],
         ),
         (lambda: weft.Subject("toy", box=(0.0, 0.0, 1.0)), ["'toy'", "box", "a value", "none"]),
         (lambda: weft.Subject("toy", box=(0.2, 0.2, 0.2, 0.4)), ["'toy'", "left < right"]),
         (lambda: weft.Subject("toy", box=(0.0, 0.0, float("nan"), 1.0)), ["'toy'", "'box.2'", "nan"]),
         (lambda: weft.Subject("toy", keypoints={"nose": (0.5, 1.5)}), ["'toy'", "'keypoints.nose.1'", "1.5"]),
-        (lambda: weft.Subject(""), ["'phrase'", "at least 1 character"]),
+        (lambda: weft.Subject(""), ["'phrase'", "text that is not empty"]),
         (lambda: weft.Subject("toy", imgs=[]), ["imgs", "images"]),
-        (lambda: weft.Subject("toy", occurrence=0), ["'occurrence'", "greater than or equal to 1"]),
+        (lambda: weft.Subject("toy", occurrence=0), ["'occurrence'", "at least 1"]),
         (
             lambda: weft.Scene("a toy", [weft.Subject("cat")]),
             ["'cat'", "'phrase'", "words of the prompt", "'a toy'"],
@@ -54,6 +71,45 @@ def test_refusals_name_place_expected_and_found(make, words) -> None:
         make()
     for word in words:
         assert word in str(refused.value)
+
+
+def test_every_image_is_listed_once_with_its_place() -> None:
+    toy = weft.Subject("toy", images=["a.png", "b.png"], mask="mask.png", style="style.png")
+    scene = weft.Scene("a toy", [toy], {"edges": "edges.png"}, source="source.png", edit_mask="part.png")
+    assert [(str(one.source), one.place, one.spatial) for one in scene.images()] == [
+        ("a.png", "subject 'toy', field 'images'", False),
+        ("b.png", "subject 'toy', field 'images'", False),
+        ("mask.png", "subject 'toy', field 'mask'", True),
+        ("style.png", "subject 'toy', field 'style'", False),
+        ("edges.png", "scene, field 'maps.edges'", True),
+        ("source.png", "scene, field 'source'", True),
+        ("part.png", "scene, field 'edit_mask'", True),
+    ]
+    assert weft.Scene("a toy", [weft.Subject("toy", box=(0, 0, 1, 1))]).images() == ()
+
+
+def test_mapped_images_stand_in_their_places_and_the_rest_stays() -> None:
+    toy = weft.Subject("toy", ["a.png", "b.png"], (0, 0, 0.5, 1), keypoints={"nose": (0.5, 0.2)})
+    scene = weft.Scene("a toy", [toy], {"edges": "edges.png"})
+    moved = scene.map_images(lambda image: Path("far") / image.source)
+    assert moved.subjects[0].images == (Path("far/a.png"), Path("far/b.png"))
+    assert moved.maps == {"edges": Path("far/edges.png")}
+    assert moved.map_images(lambda image: Path(image.source.name)) == scene
+
+
+def test_a_field_may_hold_images_in_any_shape() -> None:
+    """A record that is not there yet: several images under a name, a record within a record."""
+
+    def upper(name: str, keys: Keys, spatial: bool) -> str:
+        return f"{name.upper()} {'.'.join(map(str, keys))} {spatial}"
+
+    data = {"maps": {"a": ["x", "y"], "b": "z"}, "inner": {"depth": "d", "note": "n"}, "other": "o"}
+    assert map_images(Outer, data, upper) == {
+        "maps": {"a": ["X maps.a.0 False", "Y maps.a.1 False"], "b": "Z maps.b False"},
+        "inner": {"depth": "D inner.depth True", "note": "n"},
+        "other": "o",
+    }
+    assert map_images(Outer, {"maps": 3, "inner": "i"}, upper) == {"maps": 3, "inner": "i"}
 
 
 @pytest.mark.parametrize(
