@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 
-from ..core.api.metric import Metric
+from ..core.api.metric import Measure, Metric
 from ..core.scene import Scene
 
 if TYPE_CHECKING:
@@ -163,13 +163,15 @@ def _fitted(image: Image.Image) -> Image.Image:
 
 def metrics() -> Mapping[str, Metric]:
     """Every metric by its name."""
-    measures = {
-        "objects": (objects, (0.0, 1.0)),
-        "background": (background, (0.0, 1.0)),
-        "placement": (placement, (0.0, 1.0)),
-        "identity": (identity, (-1.0, 1.0)),
-    }
-    return {
-        name: Metric((measure.__doc__ or "").strip(), measure, bounds)
-        for name, (measure, bounds) in measures.items()
-    }
+    share, cosine = (0.0, 1.0), (-1.0, 1.0)
+    metrics = (
+        _metric(objects, share),
+        _metric(background, share),
+        _metric(placement, share, "subjects.box"),
+        _metric(identity, cosine, "subjects.images"),
+    )
+    return {one.measure.__name__: one for one in metrics}
+
+
+def _metric(measure: Measure, bounds: tuple[float, float], *scene_fields: str) -> Metric:
+    return Metric((measure.__doc__ or "").strip(), measure, bounds, frozenset(scene_fields))

@@ -31,6 +31,7 @@ class Nudge(LatentEdit):
 
     name: ClassVar[str] = "nudge"
     neutral: ClassVar[Mapping[str, Any]] = {"amount": 0.0}
+    scene_fields: ClassVar[frozenset[str] | None] = frozenset()
 
     amount: Amount = 0.1
 
@@ -169,6 +170,17 @@ class RemembersTheLastScene(Nudge):
         used = self.last.get("box", own)
         self.last["box"] = own
         return dataclasses.replace(self, amount=self.amount * used)
+
+
+@record
+class HidesWhatItReads(Nudge):
+    """Broken: it reads boxes and declares that it reads masks."""
+
+    name: ClassVar[str] = "hides_what_it_reads"
+    scene_fields: ClassVar[frozenset[str] | None] = frozenset({"subjects.mask"})
+
+    def begin(self, batch: Batch) -> Guidance:
+        return dataclasses.replace(self, amount=self.amount * _left(batch.scenes[0]))
 
 
 @record
@@ -331,6 +343,7 @@ BROKEN: Mapping[str, Callable[[], Plugin]] = {
     "exact_mode_is_exact": CarriesOver,
     "is_repeatable": Counts,
     "other_scenes_leave_no_trace": RemembersTheLastScene,
+    "scene_fields_are_declared": HidesWhatItReads,
     "dtype_and_device_are_kept": MakesDoubles,
     "half_precision_works": ProjectsInFloat32,
     "other_sizes_work": KnowsOneSize,

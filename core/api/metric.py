@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..errors import PluginError, WeftError
+from ..scene.reading import SceneFields
 from ..scene.scene import Scene
 
 Measure = Callable[[Image.Image, Scene], float | None]
@@ -23,11 +24,13 @@ class Metric:
         summary: one line, with the range of its values.
         measure: imports what it needs when it is called, so that listing metrics stays light.
         bounds: what a value can be at least and at most; no interval of means goes beyond.
+        scene_fields: what of a scene it reads, as `Plugin.scene_fields`.
     """
 
     summary: str
     measure: Measure
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    scene_fields: SceneFields | None = None
 
 
 def measured(name: str, measure: Measure, image: Image.Image, scene: Scene, seed: int) -> float | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ..scene.reading import SceneFields
 from ..scene.record import record
 
 
@@ -27,6 +28,11 @@ class Plugin(ABC):
 
     neutral: ClassVar[Mapping[str, Any]]
     """Parameters at which the plugin changes no bit of the result."""
+
+    scene_fields: ClassVar[SceneFields | None] = None
+    """What of a scene the plugin reads, whatever its parameters, beside the prompt and the subjects' phrases: for
+    example ``frozenset({"subjects.box", "maps.edges", "source"})``. None: it does not say, and so nobody is warned of
+    scene data that nothing reads."""
 
     @classmethod
     def summary(cls) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pluggy
 
 from ..errors import PluginError, UserError, did_you_mean
+from ..scene.reading import check_scene_fields
 from . import hookspecs
 from .metric import Metric
 from .plugin import ModelCard, Plugin
@@ -197,4 +198,8 @@ def _check(plugin: Any) -> type[Plugin]:
         )
     if "__init__" not in vars(plugin):
         raise TypeError(f"{plugin.__name__} is not decorated with @weft.record")
+    try:
+        check_scene_fields(plugin.scene_fields or ())
+    except UserError as error:
+        raise TypeError(f"{plugin.__name__}, {error}") from None
     return plugin

@@ -1,15 +1,15 @@
-"""Drawing a scene as it is described: boxes, masks, phrases and reference pictures. Free of torch."""
+"""Drawing a scene as it is described: boxes, masks, keypoints, phrases and reference images. Free of torch."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
 from ..scene.image_io import open_image
-from ..scene.scene import ImageSource, Scene, Subject, locate
+from ..scene.scene import ImageSource, Scene, SceneImage, Subject, locate
 from .palette import color_of
 
 INK, FAINT, PAPER, FIELD, RULE = "#23232b", "#74747f", "#ffffff", "#f4f3ef", "#dfddd6"
@@ -84,13 +84,17 @@ def _canvas(scene: Scene, size: tuple[int, int], fonts: _Fonts) -> Image.Image:
                 (left, top, max(left, right - 1), max(top, bottom - 1)), outline=color, width=3 * SCALE
             )
             corner = (left, top)
+        if subject.keypoints:
+            points = {name: (x * width, y * height) for name, (x, y) in subject.keypoints.items()}
+            _mark(made, points, color, fonts)
+            corner = corner or tuple(round(min(sides)) for sides in zip(*points.values(), strict=True))
         if corner is not None:
             labels.append((corner, subject.phrase, color))
     draw = ImageDraw.Draw(made)
     for corner, phrase, color in labels:  # last, so that no box covers one
         _chip(draw, corner, phrase, color, made.size, fonts)
     if not labels:
-        text = "no boxes and no masks"
+        text = "no boxes, masks or keypoints"
         draw.text((width / 2, height / 2), text, fill=FAINT, font=fonts.text, anchor="mm")
     draw.rectangle((0, 0, width - 1, height - 1), outline=RULE, width=2 * SCALE)
     return made.convert("RGB")
@@ -114,6 +118,20 @@ def _first_pixel(size: tuple[int, int], mask: ImageSource, place: str) -> tuple[
     return None if box is None else box[:2]
 
 
+def _mark(canvas: Image.Image, points: Mapping[str, tuple[float, float]], color: str, fonts: _Fonts) -> None:
+    """Dots with their names beside them, on the side that has room."""
+    draw = ImageDraw.Draw(canvas)
+    radius = 5 * SCALE
+    for name, (x, y) in points.items():
+        draw.ellipse(
+            (x - radius, y - radius, x + radius, y + radius), fill=color, outline="white", width=SCALE
+        )
+        text = textwrap.shorten(name.replace("_", " "), 24, placeholder="...")
+        fits = x + 2 * radius + draw.textlength(text, font=fonts.small) < canvas.width
+        anchor, shift = ("lm", 2 * radius) if fits else ("rm", -2 * radius)
+        draw.text((x + shift, y), text, fill=INK, font=fonts.small, anchor=anchor)
+
+
 def _chip(
     draw: ImageDraw.ImageDraw,
     corner: tuple[int, int],
@@ -134,6 +152,7 @@ def _panel(scene: Scene, fonts: _Fonts) -> Image.Image:
     """What is known of every subject, and the pictures of the scene as a whole."""
     made = Image.new("RGB", (PANEL, 100_000 // SCALE), PAPER)
     draw = ImageDraw.Draw(made)
+    images = scene.images()
     y = 0
     for number, subject in enumerate(scene.subjects):
         color = color_of(number)
@@ -145,15 +164,14 @@ def _panel(scene: Scene, fonts: _Fonts) -> Image.Image:
         y += 26 * SCALE
         draw.text((12 * SCALE, y), _known(subject), fill=FAINT, font=fonts.small)
         y += 22 * SCALE
-        place = f"subject '{subject.phrase}'"
-        pictures = [(image, f"{place}, field 'images'") for image in subject.images]
-        pictures += [(subject.style, f"{place}, field 'style'")] if subject.style is not None else []
-        y = _thumbs(made, pictures, y, color) + 14 * SCALE
-    whole = {f"map '{name}'": image for name, image in scene.maps.items()}
-    whole |= {name: image for name, image in (("source", scene.source),) if image is not None}
-    for name, image in whole.items():
-        draw.text((12 * SCALE, y), name, fill=INK, font=fonts.small)
-        y = _thumbs(made, [(image, name)], y + 20 * SCALE, RULE) + 14 * SCALE
+        references = [one for one in images if one.keys[:2] == ("subjects", number) and not one.spatial]
+        y = _thumbs(made, references, y, color) + 14 * SCALE
+    for image in images:
+        if image.keys[0] != "subjects" and image.keys != ("edit_mask",):  # which tints the canvas
+            field, *names = image.keys
+            title = f"{str(field).removesuffix('s')} '{names[0]}'" if names else str(field)
+            draw.text((12 * SCALE, y), title, fill=INK, font=fonts.small)
+            y = _thumbs(made, [image], y + 20 * SCALE, RULE) + 14 * SCALE
     if y == 0:
         draw.text((0, 0), "no subjects: the prompt alone", fill=FAINT, font=fonts.text)
         y = 24 * SCALE
@@ -171,23 +189,25 @@ def _known(subject: Subject) -> str:
         parts.append(f"{len(subject.images)} picture{'s' if len(subject.images) > 1 else ''}")
     if subject.style is not None:
         parts.append("style")
+    if subject.keypoints:
+        parts.append(f"{len(subject.keypoints)} keypoint{'s' if len(subject.keypoints) > 1 else ''}")
     return ", ".join(parts) or "the phrase alone"
 
 
-def _thumbs(made: Image.Image, pictures: Sequence[tuple[ImageSource, str]], y: int, color: str) -> int:
-    """Paste pictures in rows; gives the y below them."""
+def _thumbs(made: Image.Image, images: Sequence[SceneImage], y: int, color: str) -> int:
+    """Paste images in rows; gives the y below them."""
     draw = ImageDraw.Draw(made)
     step = THUMB + 8 * SCALE
     across = (PANEL - 12 * SCALE) // step
-    for number, (source, place) in enumerate(pictures):
+    for number, one in enumerate(images):
         left, top = 12 * SCALE + number % across * step, y + number // across * step
-        image = open_image(source, place)
+        image = open_image(one.source, one.place)
         factor = THUMB / max(image.size)
         small = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
         made.paste(small, (left, top))
         frame = (left - SCALE, top - SCALE, left + small.width, top + small.height)
         draw.rectangle(frame, outline=color, width=SCALE)
-    return y + -(-len(pictures) // across) * step
+    return y + -(-len(images) // across) * step
 
 
 def _caption(scene: Scene, lines: Sequence[str], width: int, fonts: _Fonts) -> Image.Image:

@@ -55,7 +55,7 @@ def described(section: type[Any], keys: Keys) -> Described | None:
         fields = {field.name: field for field in dataclasses.fields(section)}
         if key not in fields:
             break
-        hint = field_types(section)[key]  # type: ignore[arg-type]  # mypy takes no class for hashable
+        hint = field_types(section)[key]
         innermost = _field(section, fields[key], hint)
         section = next(records(hint), section)
     return innermost

@@ -13,10 +13,14 @@ Keys = tuple[str | int, ...]
 """Where a value is in a record or a document: the names and indices that lead to it."""
 
 
-@functools.cache
+# every point of a sweep asks for the same ones
+_type_hints: Any = functools.cache(functools.partial(get_type_hints, include_extras=True))
+
+
 def field_types(section: type[Any]) -> Mapping[str, Any]:
     """The annotation of every field of a record, with what stands beside the type."""
-    return get_type_hints(section, include_extras=True)
+    types: Mapping[str, Any] = _type_hints(section)
+    return types
 
 
 def records(annotation: Any) -> Iterator[type[Any]]:
@@ -31,7 +35,7 @@ def holder(section: type[Any], keys: Keys) -> type[Any]:
     """The innermost record that keys lead to from a record."""
     for key in keys:
         if isinstance(key, str):
-            section = next(records(field_types(section).get(key)), section)  # type: ignore[arg-type]  # mypy takes no class for hashable
+            section = next(records(field_types(section).get(key)), section)
     return section
 
 

@@ -51,7 +51,7 @@ def _map_fields(section: type[Any], value: Any, change: Change, keys: Keys) -> A
     data = value if isinstance(value, dict) else vars(value)
     mapped = {
         name: map_images(annotation, data[name], change, (*keys, name))
-        for name, annotation in field_types(section).items()  # type: ignore[arg-type]  # mypy takes no class for hashable
+        for name, annotation in field_types(section).items()
         if name in data
     }
     return {**data, **mapped} if isinstance(value, dict) else dataclasses.replace(value, **mapped)

@@ -136,6 +136,10 @@ class Scene:
         return f"{holder}, field '{'.'.join(key for key in keys if isinstance(key, str))}'"
 
 
+EVERYBODY = frozenset({"prompt", "subjects.phrase", "subjects.occurrence"})
+"""What places words in the prompt: every plugin may read it without a word."""
+
+
 def locate(prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int, int]:
     """Character range (start, end) of a phrase in a prompt, as whole words, whatever the case.
 

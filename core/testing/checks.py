@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..api.plugin import Plugin
-from . import declaration, drawing, traces
+from . import declaration, drawing, reading, traces
 from .case import Case, Check
 
 CHECKS: tuple[Check, ...] = (
@@ -31,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     drawing.check_exact_mode_is_exact,
     drawing.check_is_repeatable,
     drawing.check_other_scenes_leave_no_trace,
+    reading.check_scene_fields_are_declared,
     drawing.check_dtype_and_device_are_kept,
     drawing.check_half_precision_works,
     drawing.check_other_sizes_work,

@@ -20,6 +20,7 @@ class SecondPrompt(Conditioner):
     """
 
     name: ClassVar[str] = "second_prompt"
+    scene_fields: ClassVar[frozenset[str]] = frozenset()
 
     prompt: str = "two boats at night"
 

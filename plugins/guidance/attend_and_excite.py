@@ -64,6 +64,7 @@ class AttendAndExcite(Energy):
 
     name: ClassVar[str] = "attend_and_excite"
     neutral: ClassVar[Mapping[str, Any]] = {"scale": 0.0}
+    scene_fields: ClassVar[frozenset[str]] = frozenset()
 
     scale: Annotated[float, Field(ge=0, description="step size; 0 is off")] = 20.0
     phrases: Annotated[tuple[str, ...], Field(description="phrases instead of the scene's subjects")] = ()

@@ -33,6 +33,7 @@ class Composable(Guidance):
 
     name: ClassVar[str] = "composable"
     neutral: ClassVar[Mapping[str, Any]] = {"scene": 1.0, "subjects": (), "prompts": {}}
+    scene_fields: ClassVar[frozenset[str]] = frozenset()
 
     scene: Annotated[float, Field(description="weight of the scene's own prompt")] = 7.5
     subjects: Annotated[tuple[float, ...], Field(description="a weight for each subject, in order")] = ()

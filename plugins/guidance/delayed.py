@@ -34,6 +34,7 @@ class Delayed(Guidance):
 
     name: ClassVar[str] = "delayed"
     neutral: ClassVar[Mapping[str, Any]] = {"interval": (0.0, 1.0)}
+    scene_fields: ClassVar[frozenset[str]] = frozenset()
 
     conditioner: Annotated[str | tuple[str, ...], Field(description="conditioner, or conditioners, to delay")]
     interval: Annotated[

@@ -44,6 +44,7 @@ class DiffusersGuider(Guidance):
 
     name: ClassVar[str] = "diffusers_guider"
     neutral: ClassVar[Mapping[str, Any]] = {"options": {"enabled": False}}
+    scene_fields: ClassVar[frozenset[str]] = frozenset()
 
     guider: Annotated[Any, Field(description=f"one of {', '.join(NAMES)}")] = NAMES[0]
     options: Mapping[str, Any] = Field(default_factory=dict, description="parameters of the guider")

@@ -30,6 +30,7 @@ class Fusing(Guidance):
 
     name: ClassVar[str] = "fusing"
     neutral: ClassVar[Mapping[str, Any]] = {"alpha": 1.0}
+    scene_fields: ClassVar[frozenset[str]] = frozenset()
 
     alpha: Annotated[float, Field(ge=0, le=1, description="weight of the branch with the conditioner")] = 0.5
     conditioner: Annotated[

@@ -42,6 +42,7 @@ class Instruct(Guidance):
 
     name: ClassVar[str] = "instruct"
     neutral: ClassVar[Mapping[str, Any]] = {"text_scale": 1.0, "image_scale": 1.0}
+    scene_fields: ClassVar[frozenset[str]] = frozenset()
 
     text_scale: Annotated[float, Field(description="scale of what the text adds to the image")] = 7.5
     image_scale: Annotated[float, Field(description="scale of what the image adds to nothing")] = 1.5

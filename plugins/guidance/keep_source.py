@@ -33,6 +33,9 @@ class KeepSource(Guidance):
 
     name: ClassVar[str] = "keep_source"
     neutral: ClassVar[Mapping[str, Any]] = {"until": 0.0}
+    scene_fields: ClassVar[frozenset[str]] = frozenset(
+        {"source", "edit_mask", "subjects.box", "subjects.mask"}
+    )
 
     until: Annotated[float, Field(ge=0, le=1, description="share of the steps; 0 is off")] = 1.0
     finish: Annotated[bool, Field(description="put the source back after the last step too")] = True

@@ -34,6 +34,7 @@ class Layout(Energy):
 
     name: ClassVar[str] = "layout"
     neutral: ClassVar[Mapping[str, Any]] = {"scale": 0.0}
+    scene_fields: ClassVar[frozenset[str]] = frozenset({"subjects.box", "subjects.mask"})
 
     scale: Annotated[float, Field(ge=0, description="step size; 0 is off")] = 30.0
     phrases: Annotated[tuple[str, ...], Field(description="subjects to hold in place; all by default")] = ()

@@ -112,3 +112,16 @@ def test_a_source_is_shown_below_the_layout() -> None:
     assert sum(on_canvas(edited, 0.27, 0.27)) < sum(on_canvas(plain, 0.27, 0.27)) - 200
     with pytest.raises(UserError, match="'source'"):
         scene_picture(Scene("x", source=Path("nowhere.png")), (64, 64))
+
+
+def test_keypoints_lie_where_they_should_be_with_their_names() -> None:
+    plain = scene_picture(Scene("a toy", [Subject("toy")]), (64, 64))
+    named = scene_picture(
+        Scene("a toy", [Subject("toy", keypoints={"nose": (0.5, 0.25), "left_knee": (0.99, 0.75)})]), (64, 64)
+    )
+    for x, y in ((0.5, 0.25), (0.99, 0.75)):
+        assert nearer(on_canvas(named, x, y), color_of(0), "#f4f3ef")
+        assert not nearer(on_canvas(plain, x, y), color_of(0), "#f4f3ef")
+    beside = (0.8, 0.72, 0.96, 0.78)  # the name that has no room on the right stands on the left
+    area = [MARGIN // SCALE + round(side * SIDE / SCALE) for side in beside]
+    assert min(named.crop(area).convert("L").getdata()) < 100 < min(plain.crop(area).convert("L").getdata())

@@ -31,6 +31,7 @@ class FusionText(TrainedOnPictures):
     """
 
     name: ClassVar[str] = "fusion_text"
+    scene_fields: ClassVar[frozenset[str]] = frozenset({"subjects.images"})
 
     placeholder: Annotated[
         str, Field(pattern=r"^\w+$", description="the word that stands for a subject, as in training")

@@ -64,6 +64,9 @@ class Grounding(TrainedOnPictures):
     """
 
     name: ClassVar[str] = "grounding"
+    scene_fields: ClassVar[frozenset[str]] = frozenset(
+        {"subjects.box", "subjects.images", "subjects.keypoints", "subjects.mask", "source", "edit_mask"}
+    )
 
     mode: Annotated[
         Literal["text", "image", "text_image", "keypoints"],

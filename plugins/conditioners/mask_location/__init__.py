@@ -33,6 +33,7 @@ class MaskLocation(Trained):
     """
 
     name: ClassVar[str] = "mask_location"
+    scene_fields: ClassVar[frozenset[str]] = frozenset({"subjects.box", "subjects.mask"})
 
     resize: Annotated[
         Literal["nearest", "area"], Field(description="how the mask comes to the latents' size")

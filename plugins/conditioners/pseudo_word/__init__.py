@@ -26,6 +26,7 @@ class PseudoWord(TrainedOnPictures):
     """
 
     name: ClassVar[str] = "pseudo_word"
+    scene_fields: ClassVar[frozenset[str]] = frozenset({"subjects.images"})
 
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         from .read import read

@@ -36,6 +36,7 @@ class SubjectAdapter(TrainedOnPictures):
     """
 
     name: ClassVar[str] = "subject_adapter"
+    scene_fields: ClassVar[frozenset[str]] = frozenset({"subjects.images", "subjects.box", "subjects.mask"})
 
     use_box: Annotated[bool, Field(description="whether the tokens say where a subject is")] = True
 

@@ -10,10 +10,11 @@ import pytest
 from pydantic import Field
 
 from weft import ClassifierFree
-from weft.core.runfile.field_docs import described, descriptions, holder
+from weft.core.runfile.field_docs import described, descriptions
 from weft.core.runfile.hints import about, advice, other_name, untyped
 from weft.core.runfile.settings import Sampler, Settings
 from weft.core.scene import Subject, record
+from weft.core.scene.fields import holder
 
 
 @pytest.mark.parametrize(
