@@ -17,16 +17,22 @@ out = Console(highlight=False, soft_wrap=True)
 
 def print_error(error: WeftError) -> None:
     """An error on stderr; those of a file with the lines they are on."""
-    if not isinstance(error, FileErrors):
-        errors.print(Text.assemble(("error: ", "bold red"), str(error)))
-        return
-    for one in error.errors:
-        errors.print(Text.assemble(("error: ", "bold red"), str(one)))
-        if one.source.strip():
-            errors.print(Text(_excerpt(one), style="dim"))
-    count = len(error.errors)
-    if count > 1:
-        errors.print(f"{count} errors")
+    parts = error.errors if isinstance(error, FileErrors) else (error,)
+    for one in parts:
+        _print_labelled("error", "bold red", one)
+    if len(parts) > 1:
+        errors.print(f"{len(parts)} errors")
+
+
+def print_warning(error: WeftError) -> None:
+    """What is no error but may be meant otherwise, on stderr."""
+    _print_labelled("warning", "bold yellow", error)
+
+
+def _print_labelled(label: str, style: str, error: WeftError) -> None:
+    errors.print(Text.assemble((f"{label}: ", style), str(error)))
+    if isinstance(error, FileError) and error.source.strip():
+        errors.print(Text(_excerpt(error), style="dim"))
 
 
 def _excerpt(error: FileError, width: int = 100) -> str:

@@ -29,6 +29,7 @@ from .sampling.denoise import MeanMaps, Trace, sample
 from .sampling.progress import Progress, bar
 from .sampling.schedulers import make_scheduler
 from .scene.pixels import to_images
+from .scene.reading import warn_of_unread
 from .scene.scene import Scene
 from .unet.attention import cross_attention_paths
 from .unet.compile import Compiled
@@ -123,6 +124,9 @@ class Pipeline:
             progress: True for a bar, or a function that is called after every step and every refinement update.
             on_batch: called with every finished batch, so that its images can be kept when a later one fails.
 
+        Warns:
+            SceneWarning: of scene data that no conditioner and no strategy declares to read.
+
         Raises:
             UserError: an argument, a name or a field of the scene is wrong.
             PluginError: a plugin failed; the message names it and the step.
@@ -138,6 +142,7 @@ class Pipeline:
                 "check",
                 partial(strategy.check, scenes, {one.name: one for one in given} | named),
             )
+        warn_of_unread(scenes, [one.scene_fields for one in (*given, *chain)], stacklevel=3)
         prepared = [PreparedScene(one, model, named) for one in scenes]
         jobs = [(one, seed) for one in prepared for seed in seeds]
         together = 1 if reproducibility == "exact" else batch_size

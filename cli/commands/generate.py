@@ -27,9 +27,9 @@ from ...core.jobs.report import (
 )
 from ...core.report.entries import interval_text, means
 from ...core.report.progress_bar import progress_bar
-from ...core.runfile.read import read_run_file
 from ..exit_code import Exit
 from ..options import Output, Overrides, RunFile
+from ..run_files import read_runs
 from ..printing import errors, out, print_error, print_table, table
 
 MOST_POINTS = 50
@@ -77,7 +77,7 @@ def run(
     ] = None,
 ) -> Exit:
     """Draw what is missing, each image written as soon as its batch is finished; a run that fails is reported."""
-    runs = read_run_file(run_file, overrides=overrides or ())
+    runs = read_runs(run_file, overrides or ())
     items = plan(runs)
     store = Store(output)
     missing = store.missing(items)

@@ -8,12 +8,12 @@ from pathlib import Path
 from ...core.api.registry import registry
 from ...core.errors import UserError
 from ...core.report.scene_drawing import scene_picture
-from ...core.runfile.read import read_run_file
 from ...core.runfile.run import Run
 from ...core.storage.atomic import make_folder, write_image
 from ...core.storage.strict_json import read_config
 from ..exit_code import Exit
 from ..options import Output, Overrides, RunFile
+from ..run_files import read_runs
 from ..printing import out
 
 UNKNOWN_SIDE = 512
@@ -22,7 +22,7 @@ UNKNOWN_SIDE = 512
 
 def run(run_file: RunFile, output: Output = Path("previews"), overrides: Overrides = None) -> Exit:
     """Draw every scene of a run file once; a swept setting of the scene makes another one."""
-    runs = read_run_file(run_file, overrides=overrides or ())
+    runs = read_runs(run_file, overrides or ())
     scenes: dict[str, list[Run]] = {}
     for one in runs:
         scenes.setdefault(repr((one.scene, size_of(one))), []).append(one)

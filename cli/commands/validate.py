@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from ...core.errors import UserError
-from ...core.runfile.read import read_run_file
 from ...core.runfile.run import Run
 from ..exit_code import Exit
 from ..options import Overrides
+from ..run_files import read_runs
 from ..printing import out, print_error
 
 
@@ -24,7 +24,7 @@ def run(
     code = Exit.OK
     for path in run_files:
         try:
-            runs = read_run_file(path, overrides=overrides or ())
+            runs = read_runs(path, overrides or ())
         except UserError as error:
             print_error(error)
             code = Exit.USER_ERROR

@@ -12,6 +12,7 @@ from ..errors import UserError, WeftError
 from ..load import load
 from ..pipeline import Pipeline
 from ..sampling.progress import Progress
+from ..scene.reading import without_warnings
 from .batch_size import BatchSize, Memory, out_of_memory, release
 from .events import Listener
 from .job import Item
@@ -90,16 +91,17 @@ class Drawer:
             listener.working(now.fraction * now.images, f"step {now.step} of {now.steps}")
 
         try:
-            made = pipe.generate(
-                scenes,
-                run.conditioners,
-                run.guidance,
-                **{**run.sampler.options(), "batch_size": len(batch)},
-                seeds=[item.seed for item in batch[: len(batch) // len(scenes)]],
-                reproducibility=run.reproducibility,
-                attention=False,
-                progress=tell,
-            )
+            with without_warnings():
+                made = pipe.generate(
+                    scenes,
+                    run.conditioners,
+                    run.guidance,
+                    **{**run.sampler.options(), "batch_size": len(batch)},
+                    seeds=[item.seed for item in batch[: len(batch) // len(scenes)]],
+                    reproducibility=run.reproducibility,
+                    attention=False,
+                    progress=tell,
+                )
         except Exception as error:
             if out_of_memory(error):
                 return None

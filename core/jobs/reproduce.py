@@ -19,6 +19,7 @@ from ..runfile.read import runs_of
 from ..runfile.run import Run
 from ..runfile.strict_yaml import parse_yaml
 from ..scene.image_io import open_image
+from ..scene.reading import without_warnings
 from ..storage.atomic import digest
 
 
@@ -94,7 +95,7 @@ def draw_again(kept: Kept, picture: Path) -> Redrawn:
     if not isinstance(dtype, torch.dtype):
         raise UserError(f"file '{kept.source}', field 'dtype'", "a type of torch", f"'{known.dtype}'")
     pipe = load(run.model, device=device, dtype=dtype)
-    with _threads(known.threads):
+    with _threads(known.threads), without_warnings():
         options = run.sampler.options()
         result = pipe.generate(
             run.scene,

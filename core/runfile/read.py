@@ -6,10 +6,12 @@ scene and every point of its sweep.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..api.registry import Registry, registry
+from ..scene.reading import SceneWarning
 from .overrides import apply_overrides
 from .parser import Reader
 from .run import Run
@@ -18,6 +20,7 @@ from .settings import KINDS, VERSION
 from .settings_tree import Tree
 from .strict_yaml import Document, FileError, FileErrors, read_yaml
 from .sweep import variants
+from .unread import UnreadData
 from .validation import written
 
 MAX_PICTURES = 100_000
@@ -34,16 +37,28 @@ def read_run_file(
         plugins: where plugins, models and metrics are looked up; the installed ones by default.
         overrides: ``path=value`` each, for example ``sampler.steps=20``; they are checked as the file is.
 
+    Warns:
+        SceneWarning: of scene data that nothing in any of the runs reads.
+
     Raises:
         FileErrors: everything that is wrong with it.
     """
-    return runs_of(read_yaml(path), Path(path).parent, plugins, overrides)
+    runs, unread = _read(read_yaml(path), Path(path).parent, plugins or registry(), overrides)
+    for error in unread.warnings():
+        warnings.warn(SceneWarning(error), stacklevel=2)
+    return runs
 
 
 def runs_of(
     document: Document, folder: Path, plugins: Registry | None = None, overrides: Iterable[str] = ()
 ) -> list[Run]:
-    """As `read_run_file`, of a document that is read already; its paths are relative to ``folder``."""
+    """As `read_run_file`, without its warnings, of a document whose paths are relative to ``folder``."""
+    return _read(document, folder, plugins or registry(), overrides)[0]
+
+
+def _read(
+    document: Document, folder: Path, plugins: Registry, overrides: Iterable[str]
+) -> tuple[list[Run], UnreadData]:
     if not isinstance(document.data, dict):
         start = "a mapping that starts with 'version: 1'"
         hint = "Settings are written as name: value, such as prompt: a toy on grass"
@@ -58,15 +73,17 @@ def runs_of(
     scenes, scene_errors = scene_trees(tree, folder)
     unique.add(scene_errors)
     runs: list[Run] = []
+    unread = UnreadData(plugins)
     for number, (scene, pictures) in enumerate(scenes):
         grid, sweep_errors = variants({} if sweep is None else sweep, scene)
         unique.add(map(scene.error, sweep_errors))
         for variant in grid:
-            reader = Reader(variant, folder, pictures, plugins or registry())
+            reader = Reader(variant, folder, pictures, plugins)
             run = reader.read(number)
             unique.add(map(variant.tree.error, reader.errors))
             if run is not None:
                 runs.append(run)
+                unread.add(run, variant.tree)
         if len(unique.errors) >= MAX_ERRORS:
             break
     pictures_count = sum(len(run.seeds) for run in runs)
@@ -75,7 +92,7 @@ def runs_of(
         unique.add([document.error((), limit, f"{pictures_count:,}", hint)])
     if unique.errors:
         raise FileErrors(list(unique.errors.values()))
-    return runs
+    return runs, unread
 
 
 class _Unique:

@@ -15,8 +15,6 @@ from .scene import EVERYBODY, Scene
 SceneFields = frozenset[str]
 """Names of scene data: ``"source"``, ``"subjects.box"``, ``"maps.edges"``. A name stands for what is below it too."""
 
-READER = "a conditioner, strategy or metric that reads it"
-
 
 class SceneWarning(UserWarning):
     """Scene data that nothing in the run reads.
@@ -81,6 +79,11 @@ def unread(scene: Scene, readers: Sequence[SceneFields | None]) -> Iterator[tupl
         yield from (data for data in scene_data(scene) if not covers(declared, data[0]))
 
 
+def reader_of(name: str) -> str:
+    """What data of this name would want."""
+    return f"a conditioner, strategy or metric that reads '{name}'"
+
+
 def warn_of_unread(scenes: Sequence[Scene], readers: Sequence[SceneFields | None], stacklevel: int) -> None:
     """Warn of every kind of scene data that no reader declares, once, at the first scene that has it."""
     warned: set[str] = set()
@@ -89,7 +92,7 @@ def warn_of_unread(scenes: Sequence[Scene], readers: Sequence[SceneFields | None
             if name not in warned:
                 warned.add(name)
                 place = f"scene '{scene.prompt}', {scene.place(keys).removeprefix('scene, ')}"
-                error = UserError(place, READER, "none", "Add one, or leave it out of the scene.")
+                error = UserError(place, reader_of(name), "none", "Add one, or leave it out of the scene.")
                 warnings.warn(SceneWarning(error), stacklevel=stacklevel + 1)
 
 

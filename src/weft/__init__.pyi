@@ -12,6 +12,7 @@ from .core.result import Result as Result
 from .core.scene import Scene as Scene
 from .core.scene import Subject as Subject
 from .core.scene import record as record
+from .core.scene.reading import SceneWarning as SceneWarning
 from .plugins.conditioners.fusion_text import FusionText as FusionText
 from .plugins.conditioners.grounding import Grounding as Grounding
 from .plugins.conditioners.mask_location import MaskLocation as MaskLocation

@@ -137,6 +137,22 @@ def test_mistakes_show_the_line_with_a_caret(folder: Path) -> None:
     assert done.stderr.rstrip().endswith("3 errors")
 
 
+def test_what_nothing_reads_is_a_warning_with_its_line_and_is_drawn_all_the_same(folder: Path) -> None:
+    subjects = "subjects: [{phrase: toy, box: [0, 0, 0.5, 1]}]\n"
+    (folder / "run.yaml").write_text(RUN.replace("[0, 1, 2]", "[0]") + subjects)
+    told = "run.yaml:6:26: expected a conditioner, strategy or metric that reads 'subjects.box', found none."
+    for arguments in (
+        ["validate"],
+        ["preview", "-o", folder / "previews"],
+        ["generate", "-o", folder / "out"],
+    ):
+        done = weft(*arguments, folder / "run.yaml")
+        assert done.exit_code == 0, done.output
+        assert done.stderr.count("warning: ") == 1
+        assert told in done.stderr
+        assert f"  {subjects}                           ^\n" in done.stderr
+
+
 def test_validate_counts_pictures(folder: Path) -> None:
     (folder / "run.yaml").write_text(RUN + "sweep: {guidance.0.scale: [1, 5]}\n")
     done = weft("validate", folder / "run.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import ClassVar
@@ -268,3 +269,17 @@ def test_a_zero_coefficient_costs_no_evaluation() -> None:
     result = draw(guidance=[Mixed(weight=3.0)])
     assert [len(trace.form) for trace in result.trace] == [1, 1, 1]
     assert torch.equal(result.latents, draw(guidance=[]).latents)
+
+
+BOXED = weft.Scene("a toy", [weft.Subject("toy", box=(0, 0, 0.5, 1))])
+
+
+def test_data_that_nothing_reads_is_warned_of_once_where_generate_is_called() -> None:
+    message = r"scene 'a toy', subject 'toy', field 'box': .* that reads 'subjects.box', found none"
+    with pytest.warns(weft.SceneWarning, match=message) as caught:
+        draw([BOXED, BOXED])
+    assert len(caught) == 1
+    assert caught[0].message.error.found == "none"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(BOXED, guidance=["classifier_free", "layout"])

@@ -1,0 +1,25 @@
+"""Reading run files for the commands: what nothing in them reads is a warning on stderr."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.runfile.read import read_run_file
+from ..core.runfile.run import Run
+from ..core.scene.reading import SceneWarning
+from .printing import print_warning
+
+
+def read_runs(path: Path, overrides: Sequence[str] = ()) -> list[Run]:
+    """As `read_run_file`; its warnings are printed as errors are, with their lines."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SceneWarning)
+        runs = read_run_file(path, overrides=overrides)
+    for one in caught:
+        if isinstance(one.message, SceneWarning):
+            print_warning(one.message.error)
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return runs
