@@ -82,12 +82,12 @@ def about(section: type[Any], keys: Keys) -> str:
     field = described(section, keys)
     if field is None:
         return ""
-    told = [f"{field.name}: {field.text}."] if field.text else []
+    sentences = [f"{field.name}: {field.text}."] if field.text else []
     if field.default not in (dataclasses.MISSING, None, "", (), {}) and not dataclasses.is_dataclass(
         field.default
     ):
-        told.append(f"Left out, it is {_plain(field.default)}.")
-    return " ".join(told)
+        sentences.append(f"Left out, it is {_plain(field.default)}.")
+    return " ".join(sentences)
 
 
 def other_name(name: str, known: Collection[str]) -> str:

@@ -94,24 +94,24 @@ def run_file_schema(plugins: Registry | None = None) -> dict[str, Any]:
 def _plugins(known: Registry, kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
     """A list's item: the name of a plugin that needs no parameters, or a section with its ``type``."""
     names, sections = [], []
-    for found in known.plugins():
-        if found.value.kind != kind:
+    for plugin in known.plugins():
+        if plugin.value.kind != kind:
             continue
-        section = section_schema(found.value, definitions)
+        section = section_schema(plugin.value, definitions)
         if not section.get("required"):
-            names.append(found.name)
-        summary = found.value.summary()
+            names.append(plugin.name)
+        summary = plugin.value.summary()
         typed = {
             **section,
-            "title": f"{kind} {found.name}",
+            "title": f"{kind} {plugin.name}",
             "description": summary,
             "properties": {
-                "type": {"const": found.name, "description": summary},
+                "type": {"const": plugin.name, "description": summary},
                 **section.get("properties", {}),
             },
             "required": ["type", *section.get("required", [])],
         }
-        label = f"{kind}.{found.name}"
+        label = f"{kind}.{plugin.name}"
         definitions[label] = typed
         sections.append({"$ref": REFERENCE.format(model=label)})
     return {"anyOf": [{"enum": names}, *sections]} if names else {"anyOf": sections or [False]}
@@ -119,12 +119,12 @@ def _plugins(known: Registry, kind: str, definitions: dict[str, Any]) -> dict[st
 
 def section_schema(section: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """The schema of a record; the records within it go to the definitions."""
-    made = TypeAdapter(section).json_schema(
+    schema = TypeAdapter(section).json_schema(
         ref_template=REFERENCE, schema_generator=_Draft07, mode="validation"
     )
-    _drop_formats(made)
-    definitions.update(made.pop("$defs", {}))
-    return made
+    _drop_formats(schema)
+    definitions.update(schema.pop("$defs", {}))
+    return schema
 
 
 def _drop_formats(part: Any) -> None:
@@ -142,36 +142,34 @@ def _drop_formats(part: Any) -> None:
 class _Draft07(GenerateJsonSchema):
     """pydantic's generator, with draft-07's words for tuples, without what YAML cannot hold, with descriptions."""
 
-    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
-        made = super().tuple_schema(schema)
-        if "prefixItems" in made:
-            made["items"] = made.pop("prefixItems")
-        return made
+    def tuple_schema(self, core: core_schema.TupleSchema) -> JsonSchemaValue:
+        schema = super().tuple_schema(core)
+        if "prefixItems" in schema:
+            schema["items"] = schema.pop("prefixItems")
+        return schema
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
-        raise PydanticOmit  # an open picture, beside its path
+        raise PydanticOmit  # an open image, beside its path
 
     def encode_default(self, dft: Any) -> Any:
-        made = super().encode_default(dft)
-        return (
-            {name: value for name, value in made.items() if value is not None}
-            if isinstance(made, dict)
-            else made
-        )
+        default = super().encode_default(dft)
+        if not isinstance(default, dict):
+            return default
+        return {name: value for name, value in default.items() if value is not None}
 
-    def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
-        made = super().dataclass_schema(schema)
-        documented = descriptions(schema["cls"])  # type: ignore[arg-type]  # mypy takes no class for hashable
-        for name, part in made.get("properties", {}).items():
+    def dataclass_schema(self, core: core_schema.DataclassSchema) -> JsonSchemaValue:
+        schema = super().dataclass_schema(core)
+        documented = descriptions(core["cls"])  # type: ignore[arg-type]  # mypy takes no class for hashable
+        for name, part in schema.get("properties", {}).items():
             part.pop("title", None)
             if name in documented and "description" not in part:
                 # draft-07 ignores what stands beside a reference
                 described = {"description": documented[name]}
-                made["properties"][name] = (
+                schema["properties"][name] = (
                     {"allOf": [part], **described} if "$ref" in part else part | described
                 )
-        made["description"] = made.get("description", "").split("\n", 1)[0]
-        return made
+        schema["description"] = schema.get("description", "").split("\n", 1)[0]
+        return schema
 
 
 def _without(data: Mapping[str, Any], *names: str) -> dict[str, Any]:

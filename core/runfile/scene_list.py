@@ -49,41 +49,41 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
             error = FieldError((name,), "it in every scene", "it beside 'scenes'", BESIDE, at_name=True)
             errors.append(tree.error(error))
     if isinstance(value, list):
-        found = [(origin, (*keys, index), scene) for index, scene in enumerate(value)]
+        scenes = [(origin, (*keys, index), scene) for index, scene in enumerate(value)]
         pictures = folder
     elif isinstance(value, str):
         try:
             path = _path(folder, value)
-            found, wrong = _read(path)
+            scenes, line_errors = _read(path)
         except FileErrors as error:
             return [], [*errors, *error.errors]
         except _NotThere as error:
             return [], [*errors, origin.error(keys, *error.args)]
-        errors += wrong
+        errors += line_errors
         pictures = path.parent
     else:
         return [], [
             *errors,
             origin.error(keys, "a list of scenes, or a file of them", written(value), LISTS),
         ]
-    if not 0 < len(found) <= MAX_SCENES:
+    if not 0 < len(scenes) <= MAX_SCENES:
         expected = f"1 to {MAX_SCENES:,} scenes"
-        return [], errors or [origin.error(keys, expected, f"{len(found):,}", LISTS)]
+        return [], errors or [origin.error(keys, expected, f"{len(scenes):,}", LISTS)]
     trees = []
-    for document, place, scene in found:
+    for document, place, scene in scenes:
         content = {"prompt": scene} if isinstance(scene, str) else scene
-        wrong = _check(document, place, content)
-        errors += wrong
-        if not wrong:
-            made = tree.copy()
+        scene_errors = _check(document, place, content)
+        errors += scene_errors
+        if not scene_errors:
+            settings = tree.copy()
             for name in SCENE:
                 # a scene that is a bare text has no key 'prompt' of its own
                 written_at = (document, place if isinstance(scene, str) else (*place, name))
                 if name in content:
-                    made.put((name,), content[name], written_at)
-                elif name not in made.data:
-                    made.credit((name,), written_at)
-            trees.append((made, pictures))
+                    settings.put((name,), content[name], written_at)
+                elif name not in settings.data:
+                    settings.credit((name,), written_at)
+            trees.append((settings, pictures))
     return trees, errors
 
 
@@ -125,17 +125,17 @@ def _read(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[FileError]
 
 def _read_lines(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[FileError]]:
     lines = read_text(path, MAX_FILE_BYTES).split("\n")
-    found: list[tuple[Document, Keys, Any]] = []
+    scenes: list[tuple[Document, Keys, Any]] = []
     errors: list[FileError] = []
     for number, line in enumerate(lines):
         if line.strip():
             document = _Line(str(path), [line.rstrip("\r")], above=number)
             try:
                 document.data = _parse_line(document)
-                found.append((document, (), document.data))
+                scenes.append((document, (), document.data))
             except FileErrors as error:
                 errors += error.errors
-    return found, errors
+    return scenes, errors
 
 
 class _Line(Document):
@@ -195,9 +195,9 @@ def _depth(data: Any) -> int:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    mapping: dict[str, Any] = {}
     for name, value in pairs:
-        if name in made:
+        if name in mapping:
             raise _Repeated(name)
-        made[name] = value
-    return made
+        mapping[name] = value
+    return mapping

@@ -29,9 +29,9 @@ class Tree:
 
     def copy(self) -> Tree:
         """A tree that can be changed without changing this one."""
-        made = Tree(self.document, self.data)
-        made._origins = dict(self._origins)
-        return made
+        tree = Tree(self.document, self.data)
+        tree._origins = dict(self._origins)
+        return tree
 
     def origin(self, keys: Keys) -> Origin:
         """Where the value at ``keys`` is written."""

@@ -147,23 +147,23 @@ def locate(prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int
         UserError: the phrase is not there, is ambiguous without an ``occurrence``, or has fewer occurrences.
     """
     pattern = r"(?<!\w)" + r"\s+".join(re.escape(word) for word in phrase.split()) + r"(?!\w)"
-    found = [match.span() for match in re.finditer(pattern, prompt, re.IGNORECASE)]
+    spans = [match.span() for match in re.finditer(pattern, prompt, re.IGNORECASE)]
     place = f"subject '{phrase}', field 'phrase'"
-    if not found:
+    if not spans:
         words = prompt.split()
         runs = [" ".join(words[i : i + n]) for n in (1, 2, 3) for i in range(len(words) - n + 1)]
         hint = did_you_mean(phrase, runs) or "A phrase repeats words of the prompt, in their order."
         raise UserError(place, "words of the prompt", f"no such words in '{prompt}'", hint)
     if occurrence is None:
-        if len(found) > 1:
+        if len(spans) > 1:
             raise UserError(
-                place, f"an occurrence from 1 to {len(found)}", "none", "The phrase occurs more than once."
+                place, f"an occurrence from 1 to {len(spans)}", "none", "The phrase occurs more than once."
             )
-        return found[0]
-    if occurrence > len(found):
-        times = "once" if len(found) == 1 else f"{len(found)} times"
+        return spans[0]
+    if occurrence > len(spans):
+        times = "once" if len(spans) == 1 else f"{len(spans)} times"
         hint = f"The prompt has the phrase {times}."
         raise UserError(
-            f"subject '{phrase}', field 'occurrence'", f"at most {len(found)}", f"{occurrence}", hint
+            f"subject '{phrase}', field 'occurrence'", f"at most {len(spans)}", f"{occurrence}", hint
         )
-    return found[occurrence - 1]
+    return spans[occurrence - 1]
