@@ -164,13 +164,12 @@ def _fitted(image: Image.Image) -> Image.Image:
 def metrics() -> Mapping[str, Metric]:
     """Every metric by its name."""
     share, cosine = (0.0, 1.0), (-1.0, 1.0)
-    metrics = (
-        _metric(objects, share),
-        _metric(background, share),
-        _metric(placement, share, "subjects.box"),
-        _metric(identity, cosine, "subjects.images"),
-    )
-    return {one.measure.__name__: one for one in metrics}
+    return {
+        "objects": _metric(objects, share),
+        "background": _metric(background, share),
+        "placement": _metric(placement, share, "subjects.box"),
+        "identity": _metric(identity, cosine, "subjects.images"),
+    }
 
 
 def _metric(measure: Measure, bounds: tuple[float, float], *scene_fields: str) -> Metric:
