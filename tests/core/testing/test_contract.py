@@ -29,6 +29,7 @@ SAID = {
     "exact_mode_is_exact": "an image depends on those before it",
     "is_repeatable": "",
     "other_scenes_leave_no_trace": "another scene in between changes the picture",
+    "scene_fields_are_declared": "it reads subjects.box, which is not in its 'scene_fields'",
     "dtype_and_device_are_kept": "latents are torch.float64",
     "half_precision_works": "a model in bfloat16 does not work",
     "other_sizes_work": "64 x 32 pixels cannot be drawn",
@@ -56,7 +57,7 @@ def fresh():
 
 
 def test_there_is_a_broken_plugin_for_every_check() -> None:
-    assert len(CHECKS) == 25
+    assert len(CHECKS) == 26
     assert broken.BROKEN.keys() == SAID.keys() == {name(check) for check in CHECKS}
 
 
@@ -76,3 +77,8 @@ def test_the_other_scene_has_the_boxes_elsewhere() -> None:
     assert case.scene.subjects[0].box == (0.25, 0.25, 0.75, 1.0)
     assert case.other_scene.subjects[0].box == (0.125, 0.125, 0.375, 0.5)
     assert case.other_scene.prompt == "a toy on grass at night"
+
+
+def test_a_plugin_that_declares_nothing_is_asked_nothing() -> None:
+    check = next(check for check in CHECKS if name(check) == "scene_fields_are_declared")
+    check(broken.NeedsASubject(), Case())
