@@ -21,7 +21,10 @@ _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
     "float_type": "a number",
+    "float_parsing": "a number",
+    "path_type": "a path",
     "bool_type": "true or false",
     "tuple_type": "a list",
     "list_type": "a list",
@@ -55,12 +58,18 @@ class FieldError:
     at_name: bool = False
 
 
+def quoted(value: Any) -> str:
+    """A value as Python writes it, at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def field_error(
     section: type[Any],
     data: Any,
     error: ErrorDetails,
     known: Sequence[str] | None = None,
-    write: Callable[[Any], str] | None = None,
+    write: Callable[[Any], str] = quoted,
     suggest: Suggest = did_you_mean,
 ) -> FieldError:
     """One of pydantic's errors.
@@ -70,7 +79,7 @@ def field_error(
         data: a mapping of its fields.
         error: of `pydantic.ValidationError.errors`.
         known: the names that ``data`` may have; the fields of ``section`` by default.
-        write: quotes what is there; `quoted` by default.
+        write: quotes what is there.
         suggest: for a name that does not exist.
     """
     kind, location, context = error["type"], error["loc"], error.get("ctx", {})
@@ -92,7 +101,7 @@ def field_error(
         plural = "s" if limit != 1 else ""
         return FieldError(keys, f"{word} {limit} value{plural}", f"{context['actual_length']}")
     expected = _EXPECTED[kind].format(**context) if kind in _EXPECTED else _wanted(error["msg"])
-    return FieldError(keys, expected, (write or quoted)(error["input"]))
+    return FieldError(keys, expected, write(error["input"]))
 
 
 def unknown_name(
@@ -100,12 +109,6 @@ def unknown_name(
 ) -> FieldError:
     """A name that does not exist among those that do."""
     return FieldError(keys, f"one of {', '.join(known)}", f"'{name}'", suggest(name, known), at_name=True)
-
-
-def quoted(value: Any) -> str:
-    """A value as Python writes it, at most 80 characters."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _wanted(message: str) -> str:

@@ -57,9 +57,11 @@ def _first_error(
     one = field_error(cls, fields, first, names)
     subject = fields.get("phrase") or fields.get("prompt")
     place = f"{cls.__name__} '{subject}'" if subject else cls.__name__
-    place += f", field '{'.'.join(map(str, one.keys))}'"
+    # a default that is wrong itself is nowhere in what came
+    place += f", field '{'.'.join(map(str, one.keys or first['loc']))}'"
     if first["type"] == "missing":
         one = dataclasses.replace(one, expected="a value", found="none")
-    return UserError(
-        place, one.expected, one.found, one.hint or f"{len(rest)} more field(s) are wrong." * bool(rest)
-    )
+    elif first["type"] == "dataclass_type":
+        one = dataclasses.replace(one, expected=f"a {first['ctx']['class_name']}")
+    more = f"{len(rest)} more field(s) are wrong." if rest else ""
+    return UserError(place, one.expected, one.found, one.hint or more)

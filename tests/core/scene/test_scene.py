@@ -48,6 +48,17 @@ def test_positional_and_defaults() -> None:
         (lambda: weft.Subject("toy", box=(0.0, 0.0, float("nan"), 1.0)), ["'toy'", "'box.2'", "nan"]),
         (lambda: weft.Subject("toy", keypoints={"nose": (0.5, 1.5)}), ["'toy'", "'keypoints.nose.1'", "1.5"]),
         (lambda: weft.Subject(""), ["'phrase'", "text that is not empty"]),
+        (lambda: weft.Subject("toy", images=[3]), ["'toy', field 'images.0': expected a path, found 3."]),
+        (lambda: weft.Subject("toy", occurrence="one"), ["expected a whole number, found 'one'"]),
+        (lambda: weft.Subject(), ["Subject, field 'phrase': expected a value, found none."]),
+        (
+            lambda: weft.Subject("toy", (), None, None, None, None, {}, 8),
+            ["field '7'", "keypoints, found '7'"],
+        ),
+        (
+            lambda: weft.Scene("a toy", ["toy"]),
+            ["'a toy', field 'subjects.0': expected a Subject, found 'toy'"],
+        ),
         (lambda: weft.Subject("toy", imgs=[]), ["imgs", "images"]),
         (lambda: weft.Subject("toy", occurrence=0), ["'occurrence'", "at least 1"]),
         (
