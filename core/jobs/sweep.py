@@ -24,8 +24,9 @@ from ..report.statistics import UNBOUNDED, Interval
 from ..result import Result
 from ..runfile.settings import Sampler
 from ..runfile.settings_tree import split_path
-from ..runfile.strict_yaml import Keys
 from ..runfile.sweep import MAX_VARIANTS
+from ..scene.fields import Keys
+from ..scene.reading import without_warnings
 from ..scene.scene import Scene
 
 
@@ -146,14 +147,16 @@ class _Point:
         return changed
 
     def draw(self, pipeline: Pipeline, options: Mapping[str, Any]) -> Result:
-        return pipeline.generate(
-            self.scenes,
-            self.conditioners,
-            self.guidance,
-            **self.sampler.options(),
-            reproducibility=self.reproducibility,
-            **options,
-        )
+        # what one point leaves unread, another or a metric may read
+        with without_warnings():
+            return pipeline.generate(
+                self.scenes,
+                self.conditioners,
+                self.guidance,
+                **self.sampler.options(),
+                reproducibility=self.reproducibility,
+                **options,
+            )
 
 
 _SCENE = {one.name for one in dataclasses.fields(Scene)}

@@ -98,7 +98,7 @@ def warn_of_unread(scenes: Sequence[Scene], readers: Sequence[SceneFields | None
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """For runs of a file: `read_run_file` has warned, with the lines, and knows their metrics."""
+    """For runs of a file, of which `read_run_file` has warned with the lines, and for the points of a sweep."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SceneWarning)
         yield
