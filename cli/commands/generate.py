@@ -29,8 +29,8 @@ from ...core.report.entries import interval_text, means
 from ...core.report.progress_bar import progress_bar
 from ..exit_code import Exit
 from ..options import Output, Overrides, RunFile
-from ..run_files import read_runs
 from ..printing import errors, out, print_error, print_table, table
+from ..run_files import read_runs
 
 MOST_POINTS = 50
 """Points of a sweep whose means are printed."""

@@ -13,8 +13,8 @@ from ...core.storage.atomic import make_folder, write_image
 from ...core.storage.strict_json import read_config
 from ..exit_code import Exit
 from ..options import Output, Overrides, RunFile
-from ..run_files import read_runs
 from ..printing import out
+from ..run_files import read_runs
 
 UNKNOWN_SIDE = 512
 """Of a model whose configuration is not here yet: that of Stable Diffusion 1.x."""

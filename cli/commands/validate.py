@@ -12,8 +12,8 @@ from ...core.errors import UserError
 from ...core.runfile.run import Run
 from ..exit_code import Exit
 from ..options import Overrides
-from ..run_files import read_runs
 from ..printing import out, print_error
+from ..run_files import read_runs
 
 
 def run(
