@@ -131,10 +131,10 @@ class AttendAndExcite(Energy):
     def _subjects(self, scene: Scene, text: PromptTokens) -> list[Sequence[int]]:
         """Every subject's token positions."""
         if self.phrases:
-            found = [text.find(phrase) for phrase in self.phrases]
+            subjects = [text.find(phrase) for phrase in self.phrases]
         else:
-            found = [text.positions(subject) for subject in scene.subjects]
-        return [positions for positions in found if positions]
+            subjects = [text.positions(subject) for subject in scene.subjects]
+        return [positions for positions in subjects if positions]
 
     def _crowding(self, maps: Float[Tensor, "k h w"]) -> Float[Tensor, ""]:
         """By how much pairs of subjects are nearer to each other than `distance`; 0 where none is."""

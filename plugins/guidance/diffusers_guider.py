@@ -84,14 +84,14 @@ class DiffusersGuider(Guidance):
         """A guider without a past."""
         from diffusers import guiders
 
-        given = self.guider
-        kind = getattr(guiders, given) if isinstance(given, str) else type(given)
+        guider = self.guider
+        kind = getattr(guiders, guider) if isinstance(guider, str) else type(guider)
         if kind._input_predictions != ["pred_cond", "pred_uncond"] or (
             kind.prepare_models is not guiders.BaseGuidance.prepare_models
         ):
             raise UserError(PLACE, "a guider that leaves the model alone", kind.__name__, f"{_one_of()}.")
         try:
-            return kind(**self.options) if isinstance(given, str) else given.new(**self.options)
+            return kind(**self.options) if isinstance(guider, str) else guider.new(**self.options)
         except (TypeError, ValueError, ImportError) as error:
             wanted = f"options that {kind.__name__} takes"
             raise UserError(

@@ -34,7 +34,7 @@ def mask_loss(
     Returns:
         0 for a sample in which nothing counts; gradients reach the maps.
     """
-    return _mean(maps, words, masks, lambda seen, inside: (seen - inside).abs().mean(dim=-1))
+    return _mean(maps, words, masks, lambda attention, inside: (attention - inside).abs().mean(dim=-1))
 
 
 def balanced_loss(
@@ -42,8 +42,8 @@ def balanced_loss(
 ) -> Float[Tensor, " b"]:
     """The released code's form: mean attention outside the mask less the mean inside it. Arguments as `mask_loss`."""
 
-    def difference(seen: Tensor, inside: Tensor) -> Tensor:
-        return _weighted_mean(seen, 1 - inside) - _weighted_mean(seen, inside)
+    def difference(attention: Tensor, inside: Tensor) -> Tensor:
+        return _weighted_mean(attention, 1 - inside) - _weighted_mean(attention, inside)
 
     return _mean(maps, words, masks, difference)
 
@@ -75,9 +75,9 @@ def token_loss(
     inside &= placed[:, None]
     covered = inside.any(-1)
     wanted = torch.where(covered[..., None], inside, ~placed[:, None])
-    found = wanted.any(-1)  # nothing to look at outside, when every token has a box
+    has_target = wanted.any(-1)  # nothing to look at outside, when every token has a box
     unlikely = -looked_at.masked_fill(~wanted, -1e4).logsumexp(-1)
-    both = [_weighted_mean(unlikely, (found & where).to(unlikely)) for where in (covered, ~covered)]
+    both = [_weighted_mean(unlikely, (has_target & where).to(unlikely)) for where in (covered, ~covered)]
     return torch.stack(both).mean(dim=0)
 
 
@@ -93,11 +93,11 @@ def _mean(
     places = rearrange(words.clamp(min=0), "b s k -> b 1 (s k)")
     layers = []
     for site, attention in maps.items():
-        seen = attention.gather(2, places.expand(-1, attention.shape[1], -1))
-        seen = rearrange(seen, "b n (s k) -> b s k n", s=subjects)
+        attended = attention.gather(2, places.expand(-1, attention.shape[1], -1))
+        attended = rearrange(attended, "b n (s k) -> b s k n", s=subjects)
         small = resize(rearrange(masks, "b s h w -> (b s) h w"), site.grid)
-        inside = rearrange(small, "(b s) h w -> b s 1 (h w)", s=subjects).to(seen)
-        scores = score(seen, inside).masked_fill(~counts, 0.0)
+        inside = rearrange(small, "(b s) h w -> b s 1 (h w)", s=subjects).to(attended)
+        scores = score(attended, inside).masked_fill(~counts, 0.0)
         layers.append(scores.sum((1, 2)) / counts.sum((1, 2)).clamp(min=1))
     return torch.stack(layers).mean(dim=0) if layers else masks.new_zeros(len(masks))
 

@@ -22,8 +22,8 @@ def source_latents(scene: Scene, model: ModelView) -> Float[Tensor, "c h w"]:
     image = open_image(scene.source, place)
     height, width = model.size
     if image.size != (width, height):
-        found = f"{image.width} x {image.height}"
-        raise UserError(place, f"a picture of {width} x {height} pixels", found, "Resize or crop it first.")
+        size = f"{image.width} x {image.height}"
+        raise UserError(place, f"a picture of {width} x {height} pixels", size, "Resize or crop it first.")
     pixels = to_tensor(image).to(model.vae.device, model.vae.dtype)[None] * 2.0 - 1.0
     latents: Tensor = model.vae.encode(pixels).latent_dist.mode()[0]
     scale = float(model.vae.config["scaling_factor"])

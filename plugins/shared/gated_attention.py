@@ -92,8 +92,8 @@ class GatedSelfAttention(nn.Module):
         grid: tuple[int, int],
     ) -> Float[Tensor, "r n c"]:
         """The hidden states after the module; ``strength`` scales each row's whole residual."""
-        seen = self_attention(self.attn, self._joined(hidden, state, grid))[:, : hidden.shape[1]]
-        fused = hidden + self.alpha_attn.tanh() * seen
+        attended = self_attention(self.attn, self._joined(hidden, state, grid))[:, : hidden.shape[1]]
+        fused = hidden + self.alpha_attn.tanh() * attended
         fused = fused + self.alpha_dense.tanh() * self.ff(self.norm2(fused))
         # lerp gives its ends exactly, so a row of strength 1 or 0 is untouched by rounding
         return torch.lerp(hidden, fused, rearrange(strength.to(fused), "r -> r 1 1"))

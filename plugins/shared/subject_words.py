@@ -147,11 +147,11 @@ def read_references(scene: Scene, tower: ImageTower, plugin: str) -> References:
     most = max(len(subject.images) for subject in subjects)
     pooled, known = [], torch.zeros(len(subjects), most, dtype=torch.bool)
     for number, subject in enumerate(subjects):
-        seen = tower(tower.pixels(_opened(subject))).pooled  # k e
-        pooled.append(F.pad(seen, (0, 0, 0, most - len(seen))))
-        known[number, : len(seen)] = True
-    features = torch.stack(pooled)
-    return References(subjects, features, known.to(features.device))
+        features = tower(tower.pixels(_opened(subject))).pooled  # k e
+        pooled.append(F.pad(features, (0, 0, 0, most - len(features))))
+        known[number, : len(features)] = True
+    stacked = torch.stack(pooled)
+    return References(subjects, stacked, known.to(stacked.device))
 
 
 def noun_span(prompt: str, subject: Subject) -> tuple[int, int]:

@@ -34,19 +34,19 @@ def in_diffusers_names(tensors: Mapping[str, Tensor], unet: Any, place: str) -> 
     """
     own = unet.state_dict().keys()
     layers = int(unet.config["layers_per_block"])
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         name = renamed(_PREFIX.sub("", key), layers)
         if _OURS.match(name) or name in ("conv_in.weight", "conv_in.bias"):
-            found[name] = tensor
+            renamed[name] = tensor
         elif name not in own and not name.startswith(_ORIGINAL_UNET):
             hint = did_you_mean(name, own)
             raise UserError(place, "tensors named 'position_net.*' and '*.fuser.*'", f"'{key}'", hint)
-    first = found.get("conv_in.weight")
+    first = renamed.get("conv_in.weight")
     if first is None or first.shape == unet.conv_in.weight.shape:
-        found.pop("conv_in.weight", None)
-        found.pop("conv_in.bias", None)
-    return found
+        renamed.pop("conv_in.weight", None)
+        renamed.pop("conv_in.bias", None)
+    return renamed
 
 
 def renamed(name: str, layers: int) -> str:

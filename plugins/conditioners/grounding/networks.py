@@ -81,14 +81,14 @@ class GroundingNetworks(ByPath):
             positions: whether positions say where they are, which GLIGEN has not; see `GatedSelfAttention`.
         """
         out = int(unet.config["cross_attention_dim"])
-        made: Tokenizer
+        tokenizer: Tokenizer
         if tokenizer == "text":
-            made = TextTokenizer(text_width, hidden, out)
+            tokenizer = TextTokenizer(text_width, hidden, out)
         elif tokenizer == "text_image":
-            made = TextImageTokenizer(text_width, image_width or text_width, hidden, out)
+            tokenizer = TextImageTokenizer(text_width, image_width or text_width, hidden, out)
         else:
-            made = KeypointTokenizer(persons, keypoints, hidden, out)
-        networks = cls(unet, made, out, inpainting, ff_ratio, positions)
+            tokenizer = KeypointTokenizer(persons, keypoints, hidden, out)
+        networks = cls(unet, tokenizer, out, inpainting, ff_ratio, positions)
         for module in networks.modules():
             if isinstance(module, GatedSelfAttention):
                 module.open()
@@ -110,18 +110,18 @@ class GroundingNetworks(ByPath):
         Raises:
             UserError: names or shapes are not those of grounding for this UNet; names the tensor and both shapes.
         """
-        found = in_diffusers_names(tensors, unet, place)
+        named = in_diffusers_names(tensors, unet, place)
         with torch.device("meta"):
-            tokenizer, tokens = _tokenizer(found, place)
+            tokenizer, tokens = _tokenizer(named, place)
             networks = cls(
                 unet,
                 tokenizer,
                 tokens,
-                "conv_in.weight" in found,
-                ff_ratio_of(found, unet),
-                has_positions(found),
+                "conv_in.weight" in named,
+                ff_ratio_of(named, unet),
+                has_positions(named),
             )
-        fill_module(networks, found, place, unet.dtype)
+        fill_module(networks, named, place, unet.dtype)
         return networks.to(unet.device).eval().requires_grad_(False)
 
     @property
@@ -132,8 +132,8 @@ class GroundingNetworks(ByPath):
     @property
     def inpainting(self) -> WidenedInput | None:
         """The part named ``conv_in``; None where the model does not inpaint."""
-        found = self._modules.get("conv_in")
-        return found if isinstance(found, WidenedInput) else None
+        first = self._modules.get("conv_in")
+        return first if isinstance(first, WidenedInput) else None
 
     def tokens(
         self, boxes: Float[Tensor, "b n 4"], features: Float[Tensor, "b n d"], known: Known
