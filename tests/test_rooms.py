@@ -33,7 +33,9 @@ def imports_between_rooms() -> Edges:
         for module in graph.modules
         if module.count(".") > 0
         for imported in graph.find_modules_directly_imported_by(module)
-        if imported.count(".") > 0 and room(module) != room(imported) and {room(module), room(imported)} <= ROOMS
+        if imported.count(".") > 0
+        and room(module) != room(imported)
+        and {room(module), room(imported)} <= ROOMS
     }
 
 
@@ -60,7 +62,9 @@ def drawn() -> Edges:
 
 def test_the_drawing_of_the_rooms_shows_the_imports() -> None:
     actual = reduced(imports_between_rooms())
-    assert drawn() == actual, "\n".join(["draw:", *(f"    {start} --> {end}" for start, end in sorted(actual))])
+    assert drawn() == actual, "\n".join(
+        ["draw:", *(f"    {start} --> {end}" for start, end in sorted(actual))]
+    )
 
 
 def test_every_room_is_drawn() -> None:
@@ -78,7 +82,11 @@ def promises() -> Mapping[str, Path]:
         for path in sorted((ROOT / part).rglob("*.py")):
             head = path.read_text()[:4000].split('"""')[1:2]
             if head and "Free of torch." in head[0]:
-                found[".".join(["weft", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")] = path
+                found[
+                    ".".join(["weft", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(
+                        ".__init__"
+                    )
+                ] = path
     return found
 
 

@@ -34,19 +34,19 @@ def in_diffusers_names(tensors: Mapping[str, Tensor], unet: Any, place: str) -> 
     """
     own = unet.state_dict().keys()
     layers = int(unet.config["layers_per_block"])
-    renamed: dict[str, Tensor] = {}
+    chosen: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         name = renamed(_PREFIX.sub("", key), layers)
         if _OURS.match(name) or name in ("conv_in.weight", "conv_in.bias"):
-            renamed[name] = tensor
+            chosen[name] = tensor
         elif name not in own and not name.startswith(_ORIGINAL_UNET):
             hint = did_you_mean(name, own)
             raise UserError(place, "tensors named 'position_net.*' and '*.fuser.*'", f"'{key}'", hint)
-    first = renamed.get("conv_in.weight")
+    first = chosen.get("conv_in.weight")
     if first is None or first.shape == unet.conv_in.weight.shape:
-        renamed.pop("conv_in.weight", None)
-        renamed.pop("conv_in.bias", None)
-    return renamed
+        chosen.pop("conv_in.weight", None)
+        chosen.pop("conv_in.bias", None)
+    return chosen
 
 
 def renamed(name: str, layers: int) -> str:

@@ -81,14 +81,14 @@ class GroundingNetworks(ByPath):
             positions: whether positions say where they are, which GLIGEN has not; see `GatedSelfAttention`.
         """
         out = int(unet.config["cross_attention_dim"])
-        tokenizer: Tokenizer
+        reader: Tokenizer
         if tokenizer == "text":
-            tokenizer = TextTokenizer(text_width, hidden, out)
+            reader = TextTokenizer(text_width, hidden, out)
         elif tokenizer == "text_image":
-            tokenizer = TextImageTokenizer(text_width, image_width or text_width, hidden, out)
+            reader = TextImageTokenizer(text_width, image_width or text_width, hidden, out)
         else:
-            tokenizer = KeypointTokenizer(persons, keypoints, hidden, out)
-        networks = cls(unet, tokenizer, out, inpainting, ff_ratio, positions)
+            reader = KeypointTokenizer(persons, keypoints, hidden, out)
+        networks = cls(unet, reader, out, inpainting, ff_ratio, positions)
         for module in networks.modules():
             if isinstance(module, GatedSelfAttention):
                 module.open()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,13 +15,13 @@ from torch import nn
 
 from ....core.api.conditioner import Conditioner
 from ....core.api.registry import registry
+from ....core.pipeline import Pipeline
 from ....core.report.sheet import Row, sheet
 from ....plugins.guidance.classifier_free import ClassifierFree
 from ...world import sample
+from .parts import Part
+from .recipe import ConditionersRecipe
 from .records import Record, world_record
-
-if TYPE_CHECKING:
-    from .task import ConditionersTask
 
 
 def write(networks: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -33,10 +34,9 @@ def write(networks: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -
     new.replace(path)
 
 
-def preview(task: ConditionersTask) -> Image.Image:
+def preview(recipe: ConditionersRecipe, pipe: Pipeline, parts: Mapping[str, Part]) -> Image.Image:
     """A row for each scene: its own image, its first reference, drawn without conditioners, drawn with all of them."""
-    recipe, pipe = task.recipe, task.pipe
-    records = list(islice(_records(task), recipe.preview_pictures))
+    records = list(islice(_records(recipe), recipe.preview_pictures))
     scenes = [record.scenes[0] for record in records]
     options: dict[str, Any] = {
         "guidance": [ClassifierFree(7.5)],
@@ -46,15 +46,15 @@ def preview(task: ConditionersTask) -> Image.Image:
     }
     with TemporaryDirectory() as folder:
         conditioners = []
-        for name, part in task.parts.items():
+        for name, part in parts.items():
             path = Path(folder) / f"{name}.safetensors"
             write(part.networks, path)
             fields: dict[str, Any] = {"weights": path}
             if part.needs_references and recipe.image_encoder is not None:
                 fields |= {"image_encoder": recipe.image_encoder, "architecture": recipe.architecture}
-            made = registry().plugin(name, "conditioner")(**fields)
-            assert isinstance(made, Conditioner)
-            conditioners.append(made)
+            conditioner = registry().plugin(name, "conditioner")(**fields)
+            assert isinstance(conditioner, Conditioner)
+            conditioners.append(conditioner)
         without = pipe.generate(scenes, **options).images
         drawn = pipe.generate(scenes, conditioners=conditioners, **options).images
     rows = []
@@ -66,8 +66,7 @@ def preview(task: ConditionersTask) -> Image.Image:
     return sheet(rows)
 
 
-def _records(task: ConditionersTask) -> Any:
-    recipe = task.recipe
+def _records(recipe: ConditionersRecipe) -> Iterable[Record]:
     if recipe.world is None:
         assert recipe.folder is not None
         return recipe.folder.records()

@@ -24,6 +24,7 @@ from ..loop import Task
 from ..unet import timesteps
 from .data import Batch, Examples
 from .parts import PARTS, Part, Piece, Widths
+from .preview import preview
 from .recipe import ConditionersRecipe, Late
 
 
@@ -185,6 +186,4 @@ class ConditionersTask(Task):
         return Batch(**(vars(batch) | {"referenced": batch.referenced & kept}))
 
     def preview(self, path: Path) -> None:
-        from .preview import preview
-
-        preview(self).save(path)
+        preview(self.recipe, self.pipe, self.parts).save(path)
