@@ -127,6 +127,8 @@ def test_psnr_is_measured_on_held_out_scenes(run: StickersRun) -> None:
     lines = [json.loads(line) for line in (run.out / "vae" / "psnr.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 4
     assert 0 < lines[-1]["psnr"] < 60
+    logged = [json.loads(line) for line in (run.out / "vae" / "curves.jsonl").read_text().splitlines()]
+    assert lines[-1]["hours"] == pytest.approx(sum(line["seconds"] for line in logged) / 3600, abs=1e-3)
 
 
 def test_a_run_goes_on_from_a_packed_checkpoint(run: StickersRun, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -228,6 +229,14 @@ class Trainer:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop = True
+
+
+def hours(out: Path) -> float:
+    """Hours that the steps in curves.jsonl of ``out`` took, previews and pauses left out."""
+    lines = [json.loads(line) for line in (out / "curves.jsonl").read_text().splitlines()]
+    steps = [0.0, *(line["step"] for line in lines)]
+    spent = sum(line["seconds"] * (b - a) for line, (a, b) in zip(lines, pairwise(steps), strict=True))
+    return float(spent) / 3600
 
 
 def slim(state: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch.func import functional_call
 
 from ...core.report.sheet import Row, sheet
 from ...core.scene.pixels import to_images
-from .loop import LoopRecipe, Task
+from .loop import LoopRecipe, Task, hours
 
 LATENTS = 4  # channels of the latents, as in Stable Diffusion
 
@@ -180,7 +180,8 @@ class VaeTask(Task):
         y = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in torch.split(x, 16)])
         if self.recipe.measured:
             measured = psnr(y, x)[: self.recipe.measured].mean().item()
-            line = {"step": int(path.stem.split("-")[-1]), "psnr": round(measured, 3)}
+            line = {"step": int(path.stem.split("-")[-1]), "hours": round(hours(path.parent), 3)}
+            line |= {"psnr": round(measured, 3)}
             with (path.parent / "psnr.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
         rows = zip(("images", "decoded", "", ""), (x[:8], y[:8], x[8:16], y[8:16]), strict=True)
