@@ -6,7 +6,7 @@ BIN := .venv/bin
 LOCK := .venv/.lock-$(firstword $(shell cksum requirements.lock))
 PROJECT := .venv/.project-$(firstword $(shell cat requirements.lock pyproject.toml | cksum))
 
-.PHONY: help install demo test slow lint format lock clean
+.PHONY: help install demo test slow zoo lint format lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -21,6 +21,11 @@ test: lint ## lint, then the tests that take seconds
 
 slow: $(PROJECT) ## the tests that take minutes
 	@$(BIN)/pytest -m slow
+
+ZOO := $(BIN)/python -m weft.zoo.stickers.training
+zoo: $(PROJECT) ## train the next tiny model, going on where it is (zoo/stickers/README.md: 17 hours of one core)
+	@for stage in unpack vae tokenizer pictures clip image_tower latents unet export curves pack; do \
+		$(ZOO) $$stage --recipe zoo/training/recipes/stickers.yaml --out runs/stickers || exit 1; done
 
 lint: $(PROJECT) ## ruff, mypy --strict and the layers of imports
 	@$(BIN)/ruff check --quiet .

@@ -16,6 +16,8 @@ class StickersRun(Run):
         tokenizer.build(words(), self.out / "tokenizer")
 
     def pictures_stage(self) -> None:
+        if (self.out / "pictures").exists():
+            return
         recipe = self.recipe(pictures.PicturesRecipe, "pictures")
         rendered.build(recipe, self.tokenizer(), self.out / "pictures")
 

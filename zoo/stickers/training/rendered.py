@@ -125,15 +125,21 @@ def _jobs(recipe: PicturesRecipe) -> Iterator[tuple[PicturesRecipe, int]]:
 
 
 def build(recipe: PicturesRecipe, tokenizer: Path, out: Path) -> None:
-    """Render the data set into ``out``: one .npy file a field, first axis the picture."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Render the data set into ``out``: one .npy file a field, first axis the picture.
+
+    The folder appears when it is whole.
+    """
+    unfinished = out.with_suffix(".unfinished")
+    unfinished.mkdir(parents=True, exist_ok=True)
     files: dict[str, Any] = {}
     with ProcessPoolExecutor(recipe.workers, initializer=_start, initargs=(str(tokenizer),)) as pool:
         for i, fields in enumerate(pool.map(_one, _jobs(recipe), chunksize=64)):
             for name, value in fields.items():
                 if name not in files:
                     shape = (recipe.pictures, *value.shape)
-                    files[name] = open_memmap(out / f"{name}.npy", "w+", dtype=value.dtype, shape=shape)
+                    files[name] = open_memmap(
+                        unfinished / f"{name}.npy", "w+", dtype=value.dtype, shape=shape
+                    )
                 files[name][i] = value
             if (i + 1) % 5000 == 0:
                 print(f"{i + 1} of {recipe.pictures} pictures", flush=True)
@@ -141,7 +147,10 @@ def build(recipe: PicturesRecipe, tokenizer: Path, out: Path) -> None:
         for i, images in enumerate(pool.map(_portraits, people, chunksize=16)):
             if i == 0:
                 shape = (len(people), *images.shape)
-                files["portraits"] = open_memmap(out / "portraits.npy", "w+", dtype=np.uint8, shape=shape)
+                files["portraits"] = open_memmap(
+                    unfinished / "portraits.npy", "w+", dtype=np.uint8, shape=shape
+                )
             files["portraits"][i] = images
     for file in files.values():
         file.flush()
+    unfinished.rename(out)
