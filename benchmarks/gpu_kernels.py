@@ -30,8 +30,8 @@ LAYERS: Final = ((4096, 8, 40), (1024, 8, 80), (256, 8, 160), (64, 8, 160))
 ROWS: Final = 3
 TARGETS: Final = {
     "plain": 0.95,
+    "maps": 1.0,
     "regions": 1.3,
-    "groups": 3.0,
     "gradient": 1.8,
     "compiled": 1.0,
     "combine": 5.0,
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def attention_pairs(device: torch.device) -> list[Pair]:
-    """Every layer: plain, with regions, with captured groups, and the gradient through the captured groups."""
+    """Every layer: plain, with regions, with captured maps, and the gradient through them."""
     kind = torch.bfloat16 if device.type == "cuda" else torch.float32
     found = []
     for positions, heads, width in LAYERS if device.type == "cuda" else LAYERS[2:]:
@@ -59,17 +59,17 @@ def attention_pairs(device: torch.device) -> list[Pair]:
         where = f"{positions} positions, head {width}"
 
         def sdpa(i: int, made: Any = made, masked: bool = False) -> Tensor:
-            query, text, regions, _ = made[i]
+            query, text, regions = made[i]
             mask = regions.dense(0, 77).to(query.dtype) if masked else None
             q, k, v = (one.transpose(1, 2) for one in (query, text.key, text.value))
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
         def materialised(i: int, moved: Tensor | None = None, made: Any = made) -> tuple[Tensor, Tensor]:
-            query, text, _, groups = made[i]
+            query, text, _ = made[i]
             query = query if moved is None else moved
             q, k, v = (one.transpose(1, 2) for one in (query, text.key, text.value))
             p = (q @ k.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(dim=-1)
-            return (p @ v).transpose(1, 2), p @ groups.transpose(-1, -2)[:, None]
+            return (p @ v).transpose(1, 2), p
 
         def slope(i: int, run: Callable[..., Any], made: Any = made) -> Tensor:
             moved = made[i][0].detach().requires_grad_(True)
@@ -78,17 +78,17 @@ def attention_pairs(device: torch.device) -> list[Pair]:
             return gradient
 
         def exact(made: Any = made, masked: bool = False) -> Tensor:
-            query, text, regions, _ = made[0]
+            query, text, regions = made[0]
             wide = Segments.of([Segment(text.key.double(), text.value.double())])
             double = Regions(regions.space.double(), regions.tokens.double()) if masked else None
             return reference(query.double(), wide, double)[0]
 
         def exact_slope(made: Any = made) -> Tensor:
-            query, text, _, groups = made[0]
+            query, text, _ = made[0]
             wide = Segments.of([Segment(text.key.double(), text.value.double())])
             moved = query.detach().double().requires_grad_(True)
             with torch.enable_grad():
-                maps = reference(moved, wide, groups=groups.double())[1]
+                maps = reference(moved, wide, capture=True)[1]
                 assert maps is not None
                 return torch.autograd.grad(maps.square().sum(), moved)[0]
 
@@ -98,9 +98,9 @@ def attention_pairs(device: torch.device) -> list[Pair]:
         def with_regions(i: int, made: Any = made) -> Tensor:
             return cross_attention(made[i][0], made[i][1], made[i][2], finite=True)[0]
 
-        def with_groups(i: int, moved: Tensor | None = None, made: Any = made) -> Any:
+        def with_maps(i: int, moved: Tensor | None = None, made: Any = made) -> Any:
             query = made[i][0] if moved is None else moved
-            return cross_attention(query, made[i][1], groups=made[i][3], finite=True)
+            return cross_attention(query, made[i][1], capture=True, finite=True)
 
         found += [
             Pair(f"plain / SDPA, {where}", plain, sdpa, exact, sets, TARGETS["plain"]),
@@ -108,9 +108,9 @@ def attention_pairs(device: torch.device) -> list[Pair]:
                 f"regions / SDPA with a mask, {where}", with_regions, lambda i, run=sdpa: run(i, masked=True),
                 lambda run=exact: run(masked=True), sets, TARGETS["regions"],
             ),
-            Pair(f"groups / materialised, {where}", with_groups, materialised, exact, sets, TARGETS["groups"]),
+            Pair(f"maps / materialised, {where}", with_maps, materialised, exact, sets, TARGETS["maps"]),
             Pair(
-                f"gradient / materialised, {where}", lambda i, s=slope, run=with_groups: s(i, run),
+                f"gradient / materialised, {where}", lambda i, s=slope, run=with_maps: s(i, run),
                 lambda i, s=slope, run=materialised: s(i, run), exact_slope, sets, TARGETS["gradient"],
             ),
         ]  # fmt: skip
@@ -118,7 +118,7 @@ def attention_pairs(device: torch.device) -> list[Pair]:
 
 
 def compiled_pairs(device: torch.device) -> list[Pair]:
-    """Text, an adapter, regions and captured groups at once, beside what inductor makes of the reference."""
+    """Text, an adapter, regions and captured maps at once, beside what inductor makes of the reference."""
     kind = torch.bfloat16 if device.type == "cuda" else torch.float32
     found = []
     for positions, heads, width in LAYERS[:2] if device.type == "cuda" else LAYERS[3:]:
@@ -129,36 +129,36 @@ def compiled_pairs(device: torch.device) -> list[Pair]:
         )
         made = []
         for seed in range(sets):
-            query, text, regions, groups = inputs(positions, heads, width, kind, device, seed)
+            query, text, regions = inputs(positions, heads, width, kind, device, seed)
             of_text = Segment(text.key, text.value)
             adapter = Segment(text.key[:, :4], text.value[:, :4], torch.full((ROWS, 1), 0.6, device=device))
-            made.append((query, Segments.of([of_text, adapter]), regions, groups))
+            made.append((query, Segments.of([of_text, adapter]), regions))
         # without a GPU it is traced and not compiled, which takes no minutes
         form = torch.compile(
             reference, fullgraph=True, dynamic=False, backend="inductor" if device.type == "cuda" else "eager"
         )
 
         def ours(i: int, made: Any = made) -> Any:
-            query, segments, regions, groups = made[i]
-            return cross_attention(query, segments, regions, groups, finite=True)
+            query, segments, regions = made[i]
+            return cross_attention(query, segments, regions, capture=True, finite=True)
 
         def theirs(i: int, made: Any = made, form: Any = form) -> Any:
-            return form(*made[i])
+            return form(*made[i], capture=True)
 
         def exact(made: Any = made) -> Tensor:
-            query, segments, regions, groups = made[0]
+            query, segments, regions = made[0]
             wide = replace(segments, key=segments.key.double(), value=segments.value.double())
             double = Regions(regions.space.double(), regions.tokens.double())
-            return reference(query.double(), wide, double, groups.double())[0]
+            return reference(query.double(), wide, double)[0]
 
-        name = f"text, adapter, regions and groups / compiled reference, {positions} positions, head {width}"
+        name = f"text, adapter, regions and maps / compiled reference, {positions} positions, head {width}"
         found.append(Pair(name, ours, theirs, exact, sets, TARGETS["compiled"]))
     return found
 
 
 def inputs(
     positions: int, heads: int, width: int, kind: torch.dtype, device: torch.device, seed: int
-) -> tuple[Tensor, Segments, Regions, Tensor]:
+) -> tuple[Tensor, Segments, Regions]:
     generator = torch.Generator(device).manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -168,8 +168,7 @@ def inputs(
     space = torch.where(normal(ROWS, 2, positions) > 0, 0.0, -1e4).to(kind)
     members = torch.zeros(ROWS, 2, 77, device=device, dtype=kind)
     members[:, 0, 2:4], members[:, 1, 6:8] = 1.0, 1.0
-    groups = torch.eye(77, device=device, dtype=kind)[:16].expand(ROWS, -1, -1).contiguous()
-    return normal(ROWS, positions, heads, width), text, Regions(space, members), groups
+    return normal(ROWS, positions, heads, width), text, Regions(space, members)
 
 
 def combine_pair(device: torch.device) -> Pair:

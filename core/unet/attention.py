@@ -46,7 +46,7 @@ def cross_attention(
     if not conditions.edits:
         # the sampler looks for numbers that are not finite, once a step
         attended, probabilities = attend(
-            query, segments, regions, rows=look.rows, every_token=wanted, finite=True
+            query, segments, regions, rows=look.rows, capture=wanted, finite=True
         )
         return _out(layer, attended), probabilities
 

@@ -2,6 +2,6 @@
 
 from .dispatch import combine_and_step
 from .reference import reference
-from .update import Rescale, Update
+from .update import Update
 
-__all__ = ["Rescale", "Update", "combine_and_step", "reference"]
+__all__ = ["Update", "combine_and_step", "reference"]

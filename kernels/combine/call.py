@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..packed import Packed
-from .update import KINDS, Rescale, Update
+from .update import KINDS, Update
 
 SCHEMA = (
-    "Tensor[] predictions, float[] coefficients, Tensor latents, Tensor? before, SymInt kind, float[] numbers, "
-    "float share, float[]? rescale"
+    "Tensor[] predictions, float[] coefficients, Tensor latents, Tensor? before, SymInt kind, float[] numbers"
 )
 """Types and names of a `Call`'s fields, in their order, as PyTorch writes them."""
 
@@ -28,8 +27,6 @@ class Call(Packed):
         before: clean latents of the step before, or None.
         kind: place in `update.KINDS`.
         numbers: of `Update`.
-        share: of the rescale; 0 without.
-        rescale: its coefficients, likewise; None without.
     """
 
     predictions: Sequence[Tensor]
@@ -38,8 +35,6 @@ class Call(Packed):
     before: Tensor | None
     kind: int
     numbers: Sequence[float]
-    share: float
-    rescale: Sequence[float] | None
 
     @staticmethod
     def of(
@@ -48,18 +43,15 @@ class Call(Packed):
         latents: Tensor,
         update: Update,
         before: Tensor | None,
-        rescale: Rescale | None,
     ) -> Call:
         """From the arguments of `reference`."""
         return Call(
             list(predictions),
-            _whole(coefficients),
+            [*coefficients, 1.0 - sum(coefficients)],
             latents,
             before if update.second_order else None,
             KINDS.index(update.kind),
             update.numbers,
-            0.0 if rescale is None else rescale.share,
-            None if rescale is None else _whole(rescale.coefficients),
         )
 
     @property
@@ -67,13 +59,6 @@ class Call(Packed):
         return Update.of(self.kind, self.numbers)
 
     @property
-    def unpacked(
-        self,
-    ) -> tuple[Sequence[Tensor], Sequence[float], Tensor, Update, Tensor | None, Rescale | None]:
+    def unpacked(self) -> tuple[Sequence[Tensor], Sequence[float], Tensor, Update, Tensor | None]:
         """The arguments of `reference`."""
-        rescale = None if self.rescale is None else Rescale(self.share, tuple(self.rescale[:-1]))
-        return self.predictions, self.coefficients[:-1], self.latents, self.update, self.before, rescale
-
-
-def _whole(coefficients: Sequence[float]) -> list[float]:
-    return [*coefficients, 1.0 - sum(coefficients)]
+        return self.predictions, self.coefficients[:-1], self.latents, self.update, self.before

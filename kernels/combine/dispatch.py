@@ -11,7 +11,7 @@ from ..errors import KernelError
 from ..tensors import check_dtype
 from .call import Call
 from .op import combine_and_step as fused
-from .update import Rescale, Update
+from .update import Update
 
 
 def combine_and_step(
@@ -20,14 +20,13 @@ def combine_and_step(
     latents: Float[Tensor, "s c h w"],
     update: Update,
     before: Float[Tensor, "s c h w"] | None = None,
-    rescale: Rescale | None = None,
 ) -> tuple[Float[Tensor, "s c h w"], Float[Tensor, "s c h w"] | None, Int[Tensor, "s k"]]:
     """See `reference`; the coefficients travel with the call, so that nothing is waited for.
 
     Returns:
         The new latents; for dpmpp_2m the predicted clean latents, which the next step reads; and how many elements of
         each sample's blocks are not finite, for a look when it costs nothing. Differentiable in predictions, latents
-        and ``before`` where there is no rescale.
+        and ``before``.
 
     Raises:
         KernelError: a shape, type, device or coefficient does not fit; before anything is launched.
@@ -50,18 +49,10 @@ def combine_and_step(
     if len({one.dtype for one in predictions}) > 1:
         found = ", ".join(str(one.dtype).removeprefix("torch.") for one in predictions)
         raise KernelError(f"{place} 'predictions'", "one type", found)
-    lists = {"'coefficients'": coefficients}
-    if rescale is not None:
-        lists["'rescale', 'coefficients'"] = rescale.coefficients
-    for name, numbers in lists.items():
-        if len(numbers) != len(predictions) - 1:
-            raise KernelError(
-                f"{place} {name}", f"{len(predictions) - 1}, one fewer than predictions", str(len(numbers))
-            )
+    if len(coefficients) != len(predictions) - 1:
+        wanted = f"{len(predictions) - 1}, one fewer than predictions"
+        raise KernelError(f"{place} 'coefficients'", wanted, str(len(coefficients)))
     if update.second_order and before is None:
         raise KernelError(f"{place} 'before'", "the clean latents of the step before", "None")
-    if rescale is not None and rescale.share == 0.0:
-        rescale = None
-    call = Call.of(predictions, coefficients, latents, update, before, rescale)
-    moved, clean, faults = fused(*call.arguments)
+    moved, clean, faults = fused(*Call.of(predictions, coefficients, latents, update, before).arguments)
     return moved, clean if update.kind == "dpmpp_2m" else None, faults

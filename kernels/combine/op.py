@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import KernelError
 from . import launch
 from .call import SCHEMA, Call
 from .reference import reference
@@ -60,22 +59,16 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
         call.latents.dtype,
         None if call.before is None else call.before.dtype,
     )
-    ctx.coefficients, ctx.update, ctx.rescaled = (
-        list(call.coefficients),
-        call.update,
-        call.rescale is not None,
-    )
+    ctx.coefficients, ctx.update = list(call.coefficients), call.update
     ctx.mark_non_differentiable(output[2])
 
 
 def _backward(ctx: Any, given: Tensor | None, given_clean: Tensor | None, faults: None) -> tuple[Any, ...]:
-    if ctx.rescaled:
-        raise KernelError("weft::combine_and_step", "no rescale where a gradient is wanted", "one")
     update: Update = ctx.update
     if update.kind != "dpmpp_2m":
         given_clean = None
     if given is None and given_clean is None:
-        return [None] * len(ctx.coefficients), None, None, None, None, None, None, None
+        return [None] * len(ctx.coefficients), None, None, None, None, None
     by_e, by_x, by_before = update.slopes
     slope_e: Any = 0.0
     slope_x: Any = 0.0
@@ -90,8 +83,6 @@ def _backward(ctx: Any, given: Tensor | None, given_clean: Tensor | None, faults
         None,
         slope_x.to(of_latents),
         None if of_before is None or given is None else (given * by_before).to(of_before),
-        None,
-        None,
         None,
         None,
     )

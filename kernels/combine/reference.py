@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .update import Rescale, Update
+from .update import Update
 
 
 def reference(
@@ -17,7 +17,6 @@ def reference(
     latents: Float[Tensor, "s c h w"],
     update: Update,
     before: Float[Tensor, "s c h w"] | None = None,
-    rescale: Rescale | None = None,
 ) -> tuple[Float[Tensor, "s c h w"], Float[Tensor, "s c h w"]]:
     """The new latents, and the predicted clean latents, in float32.
 
@@ -28,15 +27,12 @@ def reference(
         latents: before the step.
         update: the scheduler's step.
         before: predicted clean latents of the step before, for an update of second order.
-        rescale: of the sum's standard deviation.
     """
     wide = [one.float() if one.dtype != torch.float64 else one for one in predictions]
-    e = _sum(wide, coefficients)
-    if rescale is not None:
-        axes = (1, 2, 3)
-        wanted = _sum(wide, rescale.coefficients).std(dim=axes, keepdim=True)
-        ratio = wanted / e.std(dim=axes, keepdim=True)
-        e = rescale.share * (e * ratio) + (1.0 - rescale.share) * e
+    *others, last = wide
+    e = last
+    for one, coefficient in zip(others, coefficients, strict=True):
+        e = e + coefficient * (one - last)
     x = latents.to(e.dtype)
     x0 = (update.a * x - update.b * e) / update.c
     if update.kind == "ddim":
@@ -48,11 +44,3 @@ def reference(
         assert before is not None
         moved = moved - update.f * (update.g * (x0 - before))
     return moved, x0
-
-
-def _sum(predictions: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
-    *others, last = predictions
-    total = last
-    for one, coefficient in zip(others, coefficients, strict=True):
-        total = total + coefficient * (one - last)
-    return total

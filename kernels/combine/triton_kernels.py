@@ -19,56 +19,28 @@ def _combined(predictions, coefficients, place, inside, N: tl.constexpr):
 
 @triton.jit
 def step_kernel(
-    predictions, coefficients, rescale_coefficients, latents_ptr, before_ptr, out_ptr, clean_ptr, fault_ptr,
-    a, b, c, p, q, f, g, share, size,
-    N: tl.constexpr, KIND: tl.constexpr, SECOND: tl.constexpr, KEEP: tl.constexpr, RESCALE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    predictions, coefficients, latents_ptr, before_ptr, out_ptr, clean_ptr, fault_ptr,
+    a, b, c, p, q, f, g, size,
+    N: tl.constexpr, KIND: tl.constexpr, SECOND: tl.constexpr, KEEP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One sample's, or one block of it: grid (samples, blocks); with a rescale there is one block a sample."""
+    """One block of one sample: grid (samples, blocks)."""
     start = tl.program_id(0).to(tl.int64) * size
-    ratio = 1.0
-    if RESCALE:
-        # deviations of values around 0, so one pass loses nothing: the mean is far below the deviation
-        sums = tl.zeros([BLOCK], tl.float32)
-        squares = tl.zeros([BLOCK], tl.float32)
-        other_sums = tl.zeros([BLOCK], tl.float32)
-        other_squares = tl.zeros([BLOCK], tl.float32)
-        for first in range(0, size, BLOCK):
-            at = first + tl.arange(0, BLOCK)
-            total = _combined(predictions, coefficients, start + at, at < size, N)
-            other = _combined(predictions, rescale_coefficients, start + at, at < size, N)
-            sums += total
-            squares += total * total
-            other_sums += other
-            other_squares += other * other
-        total_sum = tl.sum(sums, 0)
-        other_sum = tl.sum(other_sums, 0)
-        spread = tl.sum(squares, 0) - total_sum * total_sum / size
-        other_spread = tl.sum(other_squares, 0) - other_sum * other_sum / size
-        ratio = tl.sqrt(other_spread / spread)
-
-    faults = tl.zeros([BLOCK], tl.int32)
-    first_block = tl.program_id(1) * BLOCK
-    stop = tl.where(tl.num_programs(1) == 1, size, tl.minimum(first_block + BLOCK, size))
-    for first in range(first_block, stop, BLOCK):
-        at = first + tl.arange(0, BLOCK)
-        inside = at < size
-        e = _combined(predictions, coefficients, start + at, inside, N)
-        if RESCALE:
-            e = share * (e * ratio) + (1.0 - share) * e
-        x = tl.load(latents_ptr + start + at, mask=inside, other=0.0).to(tl.float32)
-        x0 = (a * x - b * e) / c
-        if KIND == 0:
-            moved = p * x0 + q * (f * e + g * x)
-        elif KIND == 1:
-            moved = x + (x - x0) / p * q
-        else:
-            moved = p * x - q * x0
-            if SECOND:
-                moved -= f * (g * (x0 - tl.load(before_ptr + start + at, mask=inside, other=0.0)))
-        tl.store(out_ptr + start + at, moved, mask=inside)
-        if KEEP:
-            tl.store(clean_ptr + start + at, x0, mask=inside)
-        # not a number is no larger and no smaller than anything
-        faults += tl.where(inside & ~(tl.abs(moved) <= 3.4028234e38), 1, 0)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < size
+    e = _combined(predictions, coefficients, start + at, inside, N)
+    x = tl.load(latents_ptr + start + at, mask=inside, other=0.0).to(tl.float32)
+    x0 = (a * x - b * e) / c
+    if KIND == 0:
+        moved = p * x0 + q * (f * e + g * x)
+    elif KIND == 1:
+        moved = x + (x - x0) / p * q
+    else:
+        moved = p * x - q * x0
+        if SECOND:
+            moved -= f * (g * (x0 - tl.load(before_ptr + start + at, mask=inside, other=0.0)))
+    tl.store(out_ptr + start + at, moved, mask=inside)
+    if KEEP:
+        tl.store(clean_ptr + start + at, x0, mask=inside)
+    # not a number is no larger and no smaller than anything
+    faults = tl.where(inside & ~(tl.abs(moved) <= 3.4028234e38), 1, 0)
     tl.store(fault_ptr + tl.program_id(0) * tl.num_programs(1) + tl.program_id(1), tl.sum(faults, 0))

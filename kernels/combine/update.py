@@ -71,16 +71,3 @@ class Update:
             return -by_e / self.p * self.q, 1.0 + (1.0 - by_x) / self.p * self.q, 0.0
         by_x0 = -self.q - self.f * self.g
         return by_x0 * by_e, self.p + by_x0 * by_x, self.f * self.g
-
-
-@dataclass(frozen=True)
-class Rescale:
-    """Brings the sum back to the standard deviation of another sum (Lin et al. 2023, arXiv 2305.08891, equation 16).
-
-    Args:
-        share: in [0, 1], how far.
-        coefficients: of the other sum, one for each prediction but the last, as for the sum itself.
-    """
-
-    share: float
-    coefficients: tuple[float, ...]

@@ -138,9 +138,7 @@ class Regions:
         return rearrange(torch.nn.functional.pad(bias, (0, missing)) if missing else bias, "r n t -> r 1 n t")
 
 
-def check(
-    query: Tensor, segments: Segments, regions: Regions | None, groups: Tensor | None, rows: slice
-) -> None:
+def check(query: Tensor, segments: Segments, regions: Regions | None, rows: slice) -> None:
     """Refuse what no implementation can work on, with names and shapes.
 
     Raises:
@@ -184,17 +182,12 @@ def check(
             raise KernelError(
                 "cross_attention, argument 'regions', 'tokens'", f"shape ({r}, {space[1]}, t)", str(tokens)
             )
-        _within("cross_attention, argument 'regions', 'tokens'", tokens[2], key.shape[1])
+        if tokens[2] > key.shape[1]:
+            wanted = f"at most the {key.shape[1]} tokens of the segments"
+            raise KernelError("cross_attention, argument 'regions', 'tokens'", wanted, f"{tokens[2]} tokens")
     first, last = span(rows, r)
     if first >= last:
         raise KernelError("cross_attention, argument 'rows'", f"some of {r} rows", str(rows))
-    if groups is not None:
-        shape = tuple(groups.shape)
-        if len(shape) != 3 or shape[0] != last - first or 0 in shape:
-            raise KernelError(
-                "cross_attention, argument 'groups'", f"shape ({last - first}, c, t)", str(shape)
-            )
-        _within("cross_attention, argument 'groups'", shape[2], key.shape[1])
 
 
 def check_finite(query: Tensor, key: Tensor) -> None:
@@ -217,8 +210,3 @@ def span(rows: slice, r: int) -> tuple[int, int]:
     """First row and the one after the last, of ``r``."""
     first, last, _ = rows.indices(r)
     return first, last
-
-
-def _within(place: str, tokens: int, there: int) -> None:
-    if tokens > there:
-        raise KernelError(place, f"at most the {there} tokens of the segments", f"{tokens} tokens")

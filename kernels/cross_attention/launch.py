@@ -12,7 +12,6 @@ from ..device import tile
 from .call import Call
 
 LARGEST_HEAD = 256
-LARGEST_GROUPS = 128
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Constants:
         head: size of a head.
         lengths: tokens of each segment.
         regions, region_tokens: of the low-rank bias; 0 without.
-        groups, group_tokens: captured; 0 without.
+        capture: whether the first segment's maps are written.
         weighted: whether the segments have weights.
         exact: float32 arithmetic, for float32 tensors; otherwise that of the matrix units.
     """
@@ -32,15 +31,14 @@ class Constants:
     lengths: tuple[int, ...]
     regions: int = 0
     region_tokens: int = 0
-    groups: int = 0
-    group_tokens: int = 0
+    capture: bool = False
     weighted: bool = False
     exact: bool = False
 
     @property
     def warps(self) -> int:
         """8 where 4 would have more than 255 registers a thread (counted by the compiler for Hopper)."""
-        return 8 if self._head_block + self._group_block > 192 or self.exact else 4
+        return 8 if self._head_block > 128 or self.capture or self.exact else 4
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -56,22 +54,16 @@ class Constants:
             "D": self.head,
             "G": self.regions,
             "B": self.region_tokens,
-            "C": self.groups,
-            "A": self.group_tokens,
+            "CAPTURE": self.capture,
             "WEIGHTED": self.weighted,
             "BLOCK_N": 32 if self.exact else 64,
             "BLOCK_D": self._head_block,
-            "BLOCK_C": self._group_block,
             "PRECISION": "ieee",
         }
 
     @property
     def _head_block(self) -> int:
         return tile(self.head)
-
-    @property
-    def _group_block(self) -> int:
-        return tile(self.groups)
 
 
 def forward(call: Call, out: Tensor, maps: Tensor) -> None:
@@ -88,7 +80,7 @@ def backward(call: Call, given: Tensor | None, given_maps: Tensor | None, out: T
 
     query, key, value = _rows(call.query), _rows(call.key), _rows(call.value)
     given = torch.zeros_like(out) if given is None else given.contiguous()
-    if given_maps is None and call.groups is not None:
+    if given_maps is None and call.capture:
         given_maps = call.empty_maps().zero_()
     maps = query if given_maps is None else given_maps.contiguous()
     tensors = (query, key, value, given, maps, out)
@@ -108,8 +100,7 @@ def _start(
     arguments = constants.arguments
     # an argument that is not read still needs a pointer
     optional = [
-        query if one is None else one.contiguous()
-        for one in (call.weights, call.space, call.members, call.groups)
+        query if one is None else one.contiguous() for one in (call.weights, call.space, call.members)
     ]
     last = () if maps is None else (maps,)
     strides = [stride for tensor in strided for stride in tensor.stride()[:3]]
@@ -139,8 +130,7 @@ def _constants(call: Call) -> Constants:
         lengths=tuple(call.lengths),
         regions=0 if call.space is None else call.space.shape[1],
         region_tokens=0 if call.members is None else call.members.shape[2],
-        groups=0 if call.groups is None else call.groups.shape[1],
-        group_tokens=0 if call.groups is None else call.groups.shape[2],
+        capture=call.capture,
         weighted=call.weights is not None,
         exact=call.query.dtype == torch.float32,
     )

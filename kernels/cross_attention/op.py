@@ -19,14 +19,17 @@ from .reference import reference, reference_gradient
 
 @torch.library.custom_op("weft::cross_attention", mutates_args=(), schema=f"({SCHEMA}) -> (Tensor, Tensor)")
 def cross_attention(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """Output (r, n, h, d) and, in float32 or wider, maps (last - first, h, n, c), empty without groups.
+    """Output (r, n, h, d) and, in float32 or wider, maps (last - first, h, n, t), empty where none are
+    captured.
 
     Args:
         arguments: of `Call`.
     """
     call = Call(*arguments)
     out, maps = reference(*call.unpacked)
-    return out.contiguous(), call.empty_maps() if maps is None else maps.contiguous()
+    if maps is None:
+        return out.contiguous(), call.empty_maps()
+    return out.contiguous(), maps.clone(memory_format=torch.contiguous_format)
 
 
 @cross_attention.register_kernel("cuda")
@@ -78,7 +81,7 @@ def _backward(ctx: Any, given: Tensor | None, given_maps: Tensor | None) -> tupl
         raise KernelError("weft::cross_attention", "a gradient in the query alone", "one in another argument")
     saved = zip(ctx.saved_tensors, ctx.others, strict=True)
     call = Call(*(other if tensor is None else tensor for tensor, other in saved))
-    if call.groups is None:
+    if not call.capture:
         given_maps = None
     gradient = None
     if given is not None or given_maps is not None:

@@ -6,25 +6,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .inputs import Regions, Segments, span
+from .inputs import Regions, Segments
 
 
 def reference(
     query: Float[Tensor, "r n h d"],
     segments: Segments,
     regions: Regions | None = None,
-    groups: Float[Tensor, "p c t"] | None = None,
     rows: slice = slice(None),
-) -> tuple[Float[Tensor, "r n h d"], Float[Tensor, "p h n c"] | None]:
+    capture: bool = False,
+) -> tuple[Float[Tensor, "r n h d"], Float[Tensor, "p h n t"] | None]:
     """Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762, equation 1), a softmax for each segment.
 
     For the segments s with weights w, keys K and values V::
 
         P_s  = softmax(Q K_s^T / sqrt(d) + B_s)
         out  = sum over s of w_s P_s V_s
-        maps = P groups^T
+        maps = P_0
 
-    with the probabilities P of all segments end to end. It computes in float32, or in float64 for float64.
+    It computes in float32, or in float64 for float64.
+
+    Args:
+        query, segments, regions: see `dispatch.cross_attention`.
+        rows: whose maps are wanted.
+        capture: whether any are.
     """
     wide = torch.promote_types(query.dtype, torch.float32)
     probabilities = _probabilities(query, segments, regions)
@@ -33,27 +38,23 @@ def reference(
         value = segments.value[:, start:stop].to(wide)
         part = torch.einsum("rhnt,rthd->rnhd", probabilities[number], value)
         out = out + (part if (weight := _weight(segments, number, wide)) is None else part * weight)
-    if groups is None:
-        return out.to(query.dtype), None
-    first, last = span(rows, len(query))
-    kept = torch.cat(probabilities, dim=-1)[first:last, ..., : groups.shape[-1]]
-    return out.to(query.dtype), torch.einsum("phnt,pct->phnc", kept, groups.to(wide))
+    return out.to(query.dtype), probabilities[0][rows] if capture else None
 
 
 def reference_gradient(
     given: Float[Tensor, "r n h d"] | None,
-    given_maps: Float[Tensor, "p h n c"] | None,
+    given_maps: Float[Tensor, "p h n t"] | None,
     query: Float[Tensor, "r n h d"],
     segments: Segments,
     regions: Regions | None = None,
-    groups: Float[Tensor, "p c t"] | None = None,
     rows: slice = slice(None),
+    capture: bool = False,
 ) -> Float[Tensor, "r n h d"]:
     """The query's gradient, from those of the output and of the maps; None is a gradient of 0.
 
     With the probabilities P_s computed anew, the derivative of the softmax gives::
 
-        dP_s = w_s dout V_s^T + dmaps groups_s
+        dP_s = w_s dout V_s^T, and dmaps more for the first
         dQ   = sum over s of P_s * (dP_s - sum over tokens of P_s * dP_s) K_s / sqrt(d)
     """
     wide = torch.promote_types(query.dtype, torch.float32)
@@ -64,12 +65,8 @@ def reference_gradient(
             weight = _weight(segments, number, wide)
             scaled = given.to(wide) if weight is None else given.to(wide) * weight
             slopes[number] += torch.einsum("rnhd,rthd->rhnt", scaled, segments.value[:, start:stop].to(wide))
-    if given_maps is not None and groups is not None:
-        first, last = span(rows, len(query))
-        spread = torch.einsum("phnc,pct->phnt", given_maps.to(wide), groups.to(wide))
-        for number, (start, stop) in enumerate(segments):
-            part = spread[..., start:stop]
-            slopes[number][first:last, ..., : part.shape[-1]] += part
+    if given_maps is not None and capture:
+        slopes[0][rows] += given_maps.to(wide)
     result = torch.zeros_like(query, dtype=wide)
     for (start, stop), p, slope in zip(segments, probabilities, slopes, strict=True):
         scores = p * (slope - (p * slope).sum(dim=-1, keepdim=True))  # r h n t

@@ -1,9 +1,10 @@
 # mypy: ignore-errors
 # Triton's language is Python in form only: its types are those of the compiled program.
-"""The Triton kernels: a program for each row, head and block of positions. Probabilities never reach memory.
+"""The Triton kernels: a program for each row, head and block of positions. Probabilities reach memory where they are
+captured, and nowhere else.
 
 Shapes: query (r, n, h, d), keys and values (r, t, h, d), output (r, n, h, d), weights (s, r, m), space (r, g, n),
-members (r, g, b), groups (p, c, a), maps (p, h, n, c).
+members (r, g, b), maps (p, h, n, t) of the first segment's tokens.
 """
 
 import triton
@@ -20,14 +21,9 @@ def _load_tokens(base, step, token, inside, D: tl.constexpr, BLOCK_D: tl.constex
 
 
 @triton.jit
-def _load_groups(base, token, inside, count, A: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Which of some tokens each of the first ``count`` groups sums, as (token, group)."""
-    c = tl.arange(0, BLOCK_C)
-    return tl.load(
-        base + c[None, :] * A + token[:, None],
-        mask=(inside & (token < A))[:, None] & (c[None, :] < count),
-        other=0.0,
-    )
+def _map_places(maps, token, n, positions, count, LENGTH: tl.constexpr):
+    """Where some tokens' maps are, and which of them there are: of the first ``count``."""
+    return maps + n[:, None] * LENGTH + token[None, :], (n[:, None] < positions) & (token[None, :] < count)
 
 
 @triton.jit
@@ -46,12 +42,12 @@ def _scores(
 
 @triton.jit
 def _attend(
-    out, seen, q, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members, groups, count,
+    out, q, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members, maps, count,
     START: tl.constexpr, LENGTH: tl.constexpr, TILE: tl.constexpr, D: tl.constexpr,
-    G: tl.constexpr, B: tl.constexpr, C: tl.constexpr, A: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr, PRECISION: tl.constexpr,
+    G: tl.constexpr, B: tl.constexpr, CAPTURE: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Output and maps with one segment's added."""
+    """Output with one segment's added; writes the maps of the first."""
     if LENGTH <= TILE:
         # no second accumulator: at head 160 it would not fit the registers
         inside = tl.arange(0, TILE) < LENGTH
@@ -60,17 +56,16 @@ def _attend(
         scores = _scores(q, k, scale, token, inside, n, positions, space, members, G, B, PRECISION)
         p = tl.exp(scores - tl.max(scores, 1)[:, None])
         p = p / tl.sum(p, 1)[:, None]
+        if CAPTURE:
+            place, there = _map_places(maps, token, n, positions, count, LENGTH)
+            tl.store(place, p, mask=there)
         v = _load_tokens(v_base, v_step, token, inside, D, BLOCK_D)
         out = tl.dot((p * weight[:, None]).to(v.dtype), v, out, input_precision=PRECISION)
-        if C > 0:
-            which = _load_groups(groups, token, inside, count, A, BLOCK_C)
-            seen = tl.dot(p.to(v.dtype), which.to(v.dtype), seen, input_precision=PRECISION)
     else:
         # the online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867, algorithm 3)
         peak = tl.full([BLOCK_N], float("-inf"), tl.float32)
         total = tl.zeros([BLOCK_N], tl.float32)
         part = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-        maps = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
         for tile in range(0, LENGTH, TILE):
             inside = tile + tl.arange(0, TILE) < LENGTH
             token = START + tile + tl.arange(0, TILE)
@@ -82,26 +77,28 @@ def _attend(
             total = total * decay + tl.sum(p, 1)
             v = _load_tokens(v_base, v_step, token, inside, D, BLOCK_D)
             part = tl.dot(p.to(v.dtype), v, part * decay[:, None], input_precision=PRECISION)
-            if C > 0:
-                which = _load_groups(groups, token, inside, count, A, BLOCK_C)
-                maps = tl.dot(
-                    p.to(v.dtype), which.to(v.dtype), maps * decay[:, None], input_precision=PRECISION
-                )
             peak = higher
         out += part * (weight / total)[:, None]
-        seen += maps / total[:, None]
-    return out, seen
+        if CAPTURE:
+            # once more, as only now the sums are known
+            for tile in range(0, count, TILE):
+                inside = tile + tl.arange(0, TILE) < LENGTH
+                token = START + tile + tl.arange(0, TILE)
+                k = _load_tokens(k_base, k_step, token, inside, D, BLOCK_D)
+                scores = _scores(q, k, scale, token, inside, n, positions, space, members, G, B, PRECISION)
+                place, there = _map_places(maps, token, n, positions, count, LENGTH)
+                tl.store(place, tl.exp(scores - peak[:, None]) / total[:, None], mask=there)
+    return out
 
 
 @triton.jit
 def forward_kernel(
-    q_ptr, k_ptr, v_ptr, out_ptr, weight_ptr, space_ptr, member_ptr, group_ptr, map_ptr,
+    q_ptr, k_ptr, v_ptr, out_ptr, weight_ptr, space_ptr, member_ptr, map_ptr,
     q_row, q_step, q_head, k_row, k_step, k_head, v_row, v_step, v_head,
     scale, rows, heads, positions, first, last, weight_step,
     SEGMENTS: tl.constexpr, STARTS: tl.constexpr, LENGTHS: tl.constexpr, TILES: tl.constexpr,
-    D: tl.constexpr, G: tl.constexpr, B: tl.constexpr, C: tl.constexpr, A: tl.constexpr,
-    WEIGHTED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr,
-    PRECISION: tl.constexpr,
+    D: tl.constexpr, G: tl.constexpr, B: tl.constexpr, CAPTURE: tl.constexpr,
+    WEIGHTED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """All segments of one block of positions."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -110,11 +107,10 @@ def forward_kernel(
     head = tl.program_id(1) % heads
     there = (n[:, None] < positions) & (d[None, :] < D)
     q = tl.load(q_ptr + row * q_row + head * q_head + n[:, None] * q_step + d[None, :], mask=there, other=0.0)
-    # how many groups this row captures
-    count = tl.where((row >= first) & (row < last), C, 0)
+    # how many maps this row has
+    count = tl.where((row >= first) & (row < last), LENGTHS[0], 0)
 
     out = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-    seen = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
     for s in tl.static_range(SEGMENTS):
         weight = tl.full([BLOCK_N], 1.0, tl.float32)
         if WEIGHTED:
@@ -123,33 +119,27 @@ def forward_kernel(
             weight = tl.load(
                 weight_ptr + (s * rows + row) * m + n * weight_step, mask=n < positions, other=0.0
             )
-        out, seen = _attend(
-            out, seen, q, weight, k_ptr + row * k_row + head * k_head, k_step,
+        out = _attend(
+            out, q, weight, k_ptr + row * k_row + head * k_head, k_step,
             v_ptr + row * v_row + head * v_head, v_step, scale, n, positions,
-            space_ptr + row * G * positions, member_ptr + row * G * B, group_ptr + (row - first) * C * A, count,
-            STARTS[s], LENGTHS[s], TILES[s], D, G, B, C, A, BLOCK_N, BLOCK_D, BLOCK_C, PRECISION,
+            space_ptr + row * G * positions, member_ptr + row * G * B,
+            map_ptr + ((row - first) * heads + head) * positions * LENGTHS[0], count,
+            STARTS[s], LENGTHS[s], TILES[s], D, G, B, CAPTURE and s == 0, BLOCK_N, BLOCK_D, PRECISION,
         )  # fmt: skip
     tl.store(
         out_ptr + (row * positions + n[:, None]) * heads * D + head * D + d[None, :],
         out.to(out_ptr.dtype.element_ty),
         mask=there,
     )
-    if C > 0:
-        c = tl.arange(0, BLOCK_C)
-        tl.store(
-            map_ptr + (((row - first) * heads + head) * positions + n[:, None]) * C + c[None, :],
-            seen.to(map_ptr.dtype.element_ty),
-            mask=(n[:, None] < positions) & (c[None, :] < count),
-        )
 
 
 @triton.jit
 def _gradient_tile(
-    q, given, given_maps, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members, groups,
-    count, tile,
+    q, given, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members, given_maps, count,
+    tile,
     START: tl.constexpr, LENGTH: tl.constexpr, TILE: tl.constexpr, D: tl.constexpr,
-    G: tl.constexpr, B: tl.constexpr, C: tl.constexpr, A: tl.constexpr,
-    BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr, PRECISION: tl.constexpr,
+    G: tl.constexpr, B: tl.constexpr, CAPTURE: tl.constexpr,
+    BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Keys, scores and the gradient of the probabilities of one tile of tokens."""
     inside = tile + tl.arange(0, TILE) < LENGTH
@@ -158,27 +148,26 @@ def _gradient_tile(
     scores = _scores(q, k, scale, token, inside, n, positions, space, members, G, B, PRECISION)
     v = _load_tokens(v_base, v_step, token, inside, D, BLOCK_D)
     slope = tl.dot(given, tl.trans(v), input_precision=PRECISION) * weight[:, None]
-    if C > 0:
-        which = _load_groups(groups, token, inside, count, A, BLOCK_C)
-        slope += tl.dot(given_maps, tl.trans(which.to(given_maps.dtype)), input_precision=PRECISION)
+    if CAPTURE:
+        place, there = _map_places(given_maps, token, n, positions, count, LENGTH)
+        slope += tl.load(place, mask=there, other=0.0)
     return k, scores, slope
 
 
 @triton.jit
 def _descend(
-    result, q, given, given_maps, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members, groups,
-    count,
+    result, q, given, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members, given_maps, count,
     START: tl.constexpr, LENGTH: tl.constexpr, TILE: tl.constexpr, D: tl.constexpr,
-    G: tl.constexpr, B: tl.constexpr, C: tl.constexpr, A: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr, PRECISION: tl.constexpr,
+    G: tl.constexpr, B: tl.constexpr, CAPTURE: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The gradient with one segment's added: P * (dP - sum of P dP) K, with the probabilities anew."""
     if LENGTH <= TILE:
         # one turn, which the compiler cannot know: unrolled, three segments of heads of 160 spilled 120 registers
         for tile in range(0, tl.minimum(positions, 1)):
             k, scores, slope = _gradient_tile(
-                q, given, given_maps, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members,
-                groups, count, tile, START, LENGTH, TILE, D, G, B, C, A, BLOCK_D, BLOCK_C, PRECISION,
+                q, given, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members,
+                given_maps, count, tile, START, LENGTH, TILE, D, G, B, CAPTURE, BLOCK_D, PRECISION,
             )  # fmt: skip
             p = tl.exp(scores - tl.max(scores, 1)[:, None])
             p = p / tl.sum(p, 1)[:, None]
@@ -190,8 +179,8 @@ def _descend(
         inner = tl.zeros([BLOCK_N], tl.float32)
         for tile in range(0, LENGTH, TILE):
             k, scores, slope = _gradient_tile(
-                q, given, given_maps, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members,
-                groups, count, tile, START, LENGTH, TILE, D, G, B, C, A, BLOCK_D, BLOCK_C, PRECISION,
+                q, given, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members,
+                given_maps, count, tile, START, LENGTH, TILE, D, G, B, CAPTURE, BLOCK_D, PRECISION,
             )  # fmt: skip
             higher = tl.maximum(peak, tl.max(scores, 1))
             decay = tl.exp(peak - higher)
@@ -202,8 +191,8 @@ def _descend(
         inner = inner / total
         for tile in range(0, LENGTH, TILE):
             k, scores, slope = _gradient_tile(
-                q, given, given_maps, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members,
-                groups, count, tile, START, LENGTH, TILE, D, G, B, C, A, BLOCK_D, BLOCK_C, PRECISION,
+                q, given, weight, k_base, k_step, v_base, v_step, scale, n, positions, space, members,
+                given_maps, count, tile, START, LENGTH, TILE, D, G, B, CAPTURE, BLOCK_D, PRECISION,
             )  # fmt: skip
             p = tl.exp(scores - peak[:, None]) / total[:, None]
             result = tl.dot((p * (slope - inner[:, None])).to(k.dtype), k, result, input_precision=PRECISION)
@@ -212,33 +201,24 @@ def _descend(
 
 @triton.jit
 def backward_kernel(
-    q_ptr, k_ptr, v_ptr, given_ptr, given_map_ptr, out_ptr, weight_ptr, space_ptr, member_ptr, group_ptr,
+    q_ptr, k_ptr, v_ptr, given_ptr, given_map_ptr, out_ptr, weight_ptr, space_ptr, member_ptr,
     q_row, q_step, q_head, k_row, k_step, k_head, v_row, v_step, v_head,
     scale, rows, heads, positions, first, last, weight_step,
     SEGMENTS: tl.constexpr, STARTS: tl.constexpr, LENGTHS: tl.constexpr, TILES: tl.constexpr,
-    D: tl.constexpr, G: tl.constexpr, B: tl.constexpr, C: tl.constexpr, A: tl.constexpr,
-    WEIGHTED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr,
-    PRECISION: tl.constexpr,
+    D: tl.constexpr, G: tl.constexpr, B: tl.constexpr, CAPTURE: tl.constexpr,
+    WEIGHTED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The query's gradient for one block of positions, from those of the output and of the maps."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     d = tl.arange(0, BLOCK_D)
-    c = tl.arange(0, BLOCK_C)
     row = (tl.program_id(1) // heads).to(tl.int64)
     head = tl.program_id(1) % heads
     there = (n[:, None] < positions) & (d[None, :] < D)
     q = tl.load(q_ptr + row * q_row + head * q_head + n[:, None] * q_step + d[None, :], mask=there, other=0.0)
     place = (row * positions + n[:, None]) * heads * D + head * D + d[None, :]
     given = tl.load(given_ptr + place, mask=there, other=0.0)
-    # how many groups this row captures
-    count = tl.where((row >= first) & (row < last), C, 0)
-    given_maps = tl.zeros([BLOCK_N, BLOCK_C], q.dtype)
-    if C > 0:
-        given_maps = tl.load(
-            given_map_ptr + (((row - first) * heads + head) * positions + n[:, None]) * C + c[None, :],
-            mask=(n[:, None] < positions) & (c[None, :] < count),
-            other=0.0,
-        ).to(q.dtype)
+    # how many maps this row has
+    count = tl.where((row >= first) & (row < last), LENGTHS[0], 0)
 
     result = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     for s in tl.static_range(SEGMENTS):
@@ -249,9 +229,10 @@ def backward_kernel(
                 weight_ptr + (s * rows + row) * m + n * weight_step, mask=n < positions, other=0.0
             )
         result = _descend(
-            result, q, given, given_maps, weight, k_ptr + row * k_row + head * k_head, k_step,
+            result, q, given, weight, k_ptr + row * k_row + head * k_head, k_step,
             v_ptr + row * v_row + head * v_head, v_step, scale, n, positions,
-            space_ptr + row * G * positions, member_ptr + row * G * B, group_ptr + (row - first) * C * A,
-            count, STARTS[s], LENGTHS[s], TILES[s], D, G, B, C, A, BLOCK_N, BLOCK_D, BLOCK_C, PRECISION,
+            space_ptr + row * G * positions, member_ptr + row * G * B,
+            given_map_ptr + ((row - first) * heads + head) * positions * LENGTHS[0], count,
+            STARTS[s], LENGTHS[s], TILES[s], D, G, B, CAPTURE and s == 0, BLOCK_N, BLOCK_D, PRECISION,
         )  # fmt: skip
     tl.store(out_ptr + place, (result * scale).to(out_ptr.dtype.element_ty), mask=there)

@@ -1,4 +1,4 @@
-"""Inputs of cross-attention for tests: shapes, segments, regions and groups, from a seed."""
+"""Inputs of cross-attention for tests: shapes, segments and regions, from a seed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Case:
         lengths: tokens of each segment.
         weights: None, "row" (a number a row; the first row of the last segment has 0) or "position".
         regions: how many.
-        groups: captured; 0 is none.
-        rows: captured.
+        capture: whether maps are wanted.
+        rows: whose.
     """
 
     shape: tuple[int, int, int, int]
     lengths: tuple[int, ...]
     weights: str | None = None
     regions: int = 0
-    groups: int = 0
+    capture: bool = False
     rows: slice = field(default_factory=lambda: slice(None))
 
     def make(self, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
@@ -49,17 +49,13 @@ class Case:
                     weight[0] = 0.0
             segments.append(Segment(normal(r, length, h, d), normal(r, length, h, d), weight))
         made: dict[str, Any] = {"query": normal(r, n, h, d), "segments": Segments.of(segments)}
-        tokens = max(1, self.lengths[0] - 2)
         if self.regions:
+            tokens = max(1, self.lengths[0] - 2)
             space = torch.where(normal(r, self.regions, n) > 0.5, -1e4, 0.25).to(dtype)
             members = (normal(r, self.regions, tokens) > 0).to(dtype)
             members[..., 0] = 0.0  # a token that is read everywhere
             made["regions"] = Regions(space, members)
-        if self.groups:
-            p = len(range(*self.rows.indices(r)))
-            made["groups"] = (normal(p, self.groups, tokens) > 0.3).to(dtype)
-            made["rows"] = self.rows
-        return made
+        return made | ({"capture": True, "rows": self.rows} if self.capture else {})
 
 
 CASES = {
@@ -67,6 +63,6 @@ CASES = {
     "two segments": Case((2, 5, 2, 8), (7, 3), weights="row"),
     "three segments by position": Case((3, 4, 1, 6), (5, 2, 1), weights="position"),
     "regions": Case((2, 6, 2, 4), (9,), regions=2),
-    "groups": Case((3, 5, 2, 8), (7,), groups=3, rows=slice(1, 3)),
-    "all": Case((3, 5, 2, 8), (7, 4), weights="position", regions=1, groups=4, rows=slice(2, 3)),
+    "maps": Case((3, 5, 2, 8), (7,), capture=True, rows=slice(1, 3)),
+    "all": Case((3, 5, 2, 8), (7, 4), weights="position", regions=1, capture=True, rows=slice(2, 3)),
 }

@@ -31,13 +31,13 @@ from weft.kernels.low_rank import triton_kernels as low_rank
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 HOPPER = GPUTarget("cuda", 90, 32)
 
-# Stable Diffusion 1.5's heads; text alone with regions and groups, and text with two adapters
+# Stable Diffusion 1.5's heads; text alone with regions and maps, and text with two adapters
 ATTENTION = {
     f"{direction} {width} {name}": (direction, Constants(width, **options))
     for width in (40, 80, 160)
     for direction in ("forward", "backward")
     for name, options in {
-        "groups": {"lengths": (77,), "regions": 2, "region_tokens": 77, "groups": 16, "group_tokens": 77},
+        "maps": {"lengths": (77,), "regions": 2, "region_tokens": 77, "capture": True},
         "adapters": {"lengths": (77, 4, 16), "weighted": True},
     }.items()
     # ten kernels, beside the two of `combine` and the four of `low_rank`
@@ -45,10 +45,10 @@ ATTENTION = {
 }
 
 
-# three branches in half precision; with a rescale, and of second order
+# three branches in half precision; of first and of second order
 COMBINE = {
-    "combine ddim": {"KIND": 0, "SECOND": False, "KEEP": False, "RESCALE": True, "BLOCK": 4096},
-    "combine dpmpp_2m": {"KIND": 2, "SECOND": True, "KEEP": True, "RESCALE": False, "BLOCK": 1024},
+    "combine ddim": {"KIND": 0, "SECOND": False, "KEEP": False, "BLOCK": 1024},
+    "combine dpmpp_2m": {"KIND": 2, "SECOND": True, "KEEP": True, "BLOCK": 1024},
 }
 
 
@@ -103,7 +103,7 @@ def compile_combine(constants: dict[str, Any]) -> Any:
             signature[name] = "*i32" if name == "fault_ptr" else "*fp32"
         else:
             signature[name] = "i32" if name == "size" else "fp32"
-    return build(kernel, signature, constants, 8 if constants["RESCALE"] else 4)
+    return build(kernel, signature, constants, 4)
 
 
 def compile_attention(direction: str, constants: Constants, dtype: str = "bf16") -> Any:

@@ -16,7 +16,7 @@ import torch
 
 from helpers.attention_cases import Case
 from helpers.low_rank_cases import Case as LowRankCase
-from weft.kernels.combine import Rescale, Update
+from weft.kernels.combine import Update
 from weft.kernels.combine import launch as combining
 from weft.kernels.combine import reference as expectation
 from weft.kernels.combine.call import Call as Combined
@@ -31,12 +31,15 @@ PARITY = {
     "plain, head 40": Case((1, 65, 1, 40), (77,)),
     "two segments by row, head 64": Case((2, 33, 1, 64), (77, 4), weights="row"),
     "three segments by position, head 80": Case((2, 20, 1, 80), (9, 17, 1), weights="position"),
-    "two tiles with regions and groups, head 160": Case(
-        (2, 64, 1, 160), (130, 3), weights="row", regions=2, groups=5, rows=slice(1, 2)
+    "many tiles with regions and maps, head 160": Case(
+        (2, 64, 1, 160), (130, 3), weights="row", regions=2, capture=True, rows=slice(1, 2)
     ),
     "regions, head 16": Case((1, 7, 2, 16), (13,), regions=3),
-    "groups of two heads, head 32": Case((1, 66, 2, 32), (77,), groups=17),
-    "all, head 8": Case((2, 9, 2, 8), (129, 16), weights="position", regions=1, groups=2, rows=slice(0, 1)),
+    "maps of two heads, head 32": Case((1, 66, 2, 32), (77,), capture=True),
+    "maps of one tile, head 8": Case((2, 9, 2, 8), (13, 16), weights="row", capture=True, rows=slice(1, 2)),
+    "all, head 8": Case(
+        (2, 9, 2, 8), (129, 16), weights="position", regions=1, capture=True, rows=slice(0, 1)
+    ),
 }
 
 
@@ -50,22 +53,20 @@ UPDATES = {
 
 
 def combine(errors: dict[str, float]) -> None:
-    """Every update with three predictions, one and a half blocks long; and with a rescale."""
+    """Every update with three predictions, one and a half blocks long."""
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.randn(2, 4, 19, 20, generator=generator) for _ in range(5)]
     *predictions, latents, before = tensors
     latents[1, 0, 0, 0] = float("inf")
     for name, update in UPDATES.items():
-        for rescale in (None, Rescale(0.7, (1.0, 0.0))):
-            expected, clean = expectation(predictions, (7.5, -2.0), latents, update, before, rescale)
-            out, kept = torch.full_like(latents, float("nan")), torch.full_like(latents, float("nan"))
-            call = Combined.of(predictions, (7.5, -2.0), latents, update, before, rescale)
-            found = torch.full(combining.faults(call), -1, dtype=torch.int32)
-            combining.step(call, out, kept, found)
-            title = f"{name}{'' if rescale is None else ' with a rescale'}"
-            errors[f"{title}: latents"] = distance(out.nan_to_num(posinf=0), expected.nan_to_num(posinf=0))
-            errors[f"{title}: clean"] = distance(kept.nan_to_num(posinf=0), clean.nan_to_num(posinf=0))
-            errors[f"{title}: faults"] = float(found.sum(1).tolist() != [0, 1])
+        expected, clean = expectation(predictions, (7.5, -2.0), latents, update, before)
+        out, kept = torch.full_like(latents, float("nan")), torch.full_like(latents, float("nan"))
+        call = Combined.of(predictions, (7.5, -2.0), latents, update, before)
+        found = torch.full(combining.faults(call), -1, dtype=torch.int32)
+        combining.step(call, out, kept, found)
+        errors[f"{name}: latents"] = distance(out.nan_to_num(posinf=0), expected.nan_to_num(posinf=0))
+        errors[f"{name}: clean"] = distance(kept.nan_to_num(posinf=0), clean.nan_to_num(posinf=0))
+        errors[f"{name}: faults"] = float(found.sum(1).tolist() != [0, 1])
 
 
 # odd sizes past the edges of tiles, ranks from 1 to several tiles
@@ -119,10 +120,10 @@ def main(names: list[str]) -> None:
     for name in names or PARITY:
         given = PARITY[name].make()
         query, segments = given.pop("query"), given.pop("segments")
-        regions, groups, rows = given.get("regions"), given.get("groups"), given.get("rows", slice(None))
-        call = Call.of(query, segments, regions, groups, rows)
+        regions, rows, capture = given.get("regions"), given.get("rows", slice(None)), "capture" in given
+        call = Call.of(query, segments, regions, rows, capture)
         moved = query.clone().requires_grad_(True)
-        expected, expected_maps = reference(moved, segments, regions, groups, rows)
+        expected, expected_maps = reference(moved, segments, regions, rows, capture)
         out = torch.full_like(query, float("nan"))
         maps = torch.empty(0) if expected_maps is None else torch.full_like(expected_maps, float("nan"))
         launch.forward(call, out, maps)

@@ -9,11 +9,8 @@ import diffusers
 import pytest
 import torch
 
-from weft import ClassifierFree
-from weft.core.api.branches import Branch
-from weft.core.api.guidance import Step
 from weft.core.sampling.fused_updates import updates
-from weft.kernels.combine import Rescale, Update, combine_and_step, reference
+from weft.kernels.combine import Update, combine_and_step, reference
 from weft.kernels.combine.call import Call
 from weft.kernels.errors import KernelError
 
@@ -113,7 +110,7 @@ def test_gradients(kind: str) -> None:
 def test_the_operator_is_registered_properly(kind: str) -> None:
     tensors = [normal(1, 2, 3, 2, seed=i).requires_grad_(True) for i in range(2)]
     latents = normal(1, 2, 3, 2, seed=7).requires_grad_(True)
-    call = Call.of(tensors, [7.5], latents, UPDATES[kind], normal(1, 2, 3, 2, seed=8), None)
+    call = Call.of(tensors, [7.5], latents, UPDATES[kind], normal(1, 2, 3, 2, seed=8))
     torch.library.opcheck(torch.ops.weft.combine_and_step.default, call.arguments)
 
 
@@ -132,19 +129,6 @@ def test_compiles_to_one_graph() -> None:
     expected = call(*given)
     found = torch.compile(call, fullgraph=True, backend="aot_eager")(*given)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
-
-
-def test_rescale_is_classifier_free_guidances() -> None:
-    """The same numbers as the strategy's own `combine`."""
-    text, null, x = normal(3, 4, 5, 5), normal(3, 4, 5, 5, seed=1), normal(3, 4, 5, 5, seed=2)
-    strategy = ClassifierFree(7.5, rescale=0.7)
-    guided = strategy.combine(null + 7.5 * (text - null), [text], Step(0, 2, 500.0, Branch()))
-    expected, _ = reference([guided], [], x, DDIM)
-    found, _, _ = combine_and_step([text, null], [7.5], x, DDIM, rescale=Rescale(0.7, (1.0,)))
-    assert torch.allclose(found, expected, atol=1e-6)
-    plain, _, _ = combine_and_step([text, null], [7.5], x, DDIM)
-    assert not torch.allclose(found, plain, atol=1e-2)
-    assert torch.equal(combine_and_step([text, null], [7.5], x, DDIM, rescale=Rescale(0.0, (1.0,)))[0], plain)
 
 
 def test_what_is_not_finite_is_counted_for_its_sample() -> None:
@@ -178,7 +162,6 @@ X = torch.ones(2, 4, 3, 3)
         (([X, X], [2.0, 3.0], X, DDIM), ["'coefficients'", "1, one fewer", "found 2"]),
         (([X], [], X, DPM), ["'before'", "the step before", "None"]),
         (([X], [], X, DPM, X[:1]), ["'before'", "(2, 4, 3, 3)", "(1, 4, 3, 3)"]),
-        (([X, X], [2.0], X, DDIM, None, Rescale(0.5, ())), ["'rescale'", "found 0"]),
     ],
 )
 def test_what_does_not_fit_is_named(arguments: Any, words: list[str]) -> None:

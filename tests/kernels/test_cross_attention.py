@@ -15,12 +15,11 @@ from weft.kernels.cross_attention.call import Call
 from weft.kernels.errors import KernelError
 
 
-def by_hand(query, segments, regions=None, groups=None, rows=slice(None)):
+def by_hand(query, segments, regions=None, rows=slice(None), capture=False):
     """A loop over rows, heads and segments, straight from the formula."""
     out, maps = torch.zeros_like(query), []
     for r in range(query.shape[0]):
         for h in range(query.shape[2]):
-            seen = []
             for s, (start, stop) in enumerate(segments):
                 key, value = segments.key[r, start:stop, h], segments.value[r, start:stop, h]
                 scores = query[r, :, h] @ key.T / query.shape[-1] ** 0.5
@@ -31,11 +30,9 @@ def by_hand(query, segments, regions=None, groups=None, rows=slice(None)):
                 probabilities = scores.softmax(-1)
                 weight = 1.0 if segments.weights is None else segments.weights[s, r][:, None].to(query)
                 out[r, :, h] += weight * (probabilities @ value)
-                seen.append(probabilities)
-            if groups is not None and r in range(*rows.indices(len(query))):
-                kept = torch.cat(seen, -1)[:, : groups.shape[-1]]
-                maps.append(kept @ groups[r - rows.indices(len(query))[0]].T)
-    if groups is None:
+                if capture and s == 0 and r in range(*rows.indices(len(query))):
+                    maps.append(probabilities)
+    if not capture:
         return out, None
     r = len(range(*rows.indices(len(query))))
     return out, torch.stack(maps).unflatten(0, (r, query.shape[2]))
@@ -53,16 +50,6 @@ def test_is_the_formula(name: str, implementation: Any) -> None:
         torch.testing.assert_close(found[1], expected[1])
 
 
-@pytest.mark.parametrize("implementation", ["reference", "composed", "fused"])
-def test_every_token_is_a_group_of_its_own(implementation: Any) -> None:
-    given = CASES["all"].make(torch.float64)
-    given.pop("groups")
-    _, maps = cross_attention(**given, every_token=True, implementation=implementation)
-    given["groups"] = torch.eye(7, dtype=torch.float64)[None]
-    torch.testing.assert_close(maps, by_hand(**given)[1])
-    torch.testing.assert_close(maps.sum(-1), torch.ones_like(maps[..., 0]))
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_plain_attention_is_pytorchs_own_bit_for_bit(name: str) -> None:
     """Where nothing is added, no bit of the output depends on what is captured or on how the call is put."""
@@ -75,7 +62,7 @@ def test_plain_attention_is_pytorchs_own_bit_for_bit(name: str) -> None:
         *(tensor.transpose(1, 2) for tensor in (query, first.key, first.value))
     ).transpose(1, 2)
     assert torch.equal(cross_attention(query, first)[0], plain)
-    assert torch.equal(cross_attention(query, first, every_token=True)[0], plain)
+    assert torch.equal(cross_attention(query, first, capture=True)[0], plain)
 
 
 @pytest.mark.parametrize("implementation", ["reference", "composed", "fused"])
@@ -121,7 +108,7 @@ def test_the_operator_is_registered_properly(name: str) -> None:
     """Schema, fake tensors, autograd and ahead-of-time tracing, as PyTorch checks custom operators."""
     given = CASES[name].make()
     given["query"].requires_grad_(True)
-    call = Call.of(**{"regions": None, "groups": None, "rows": slice(None), **given})
+    call = Call.of(**{"regions": None, "rows": slice(None), "capture": False, **given})
     torch.library.opcheck(torch.ops.weft.cross_attention.default, call.arguments)
 
 
@@ -140,22 +127,15 @@ def test_compiles_to_one_graph(implementation: Any) -> None:
     given = CASES["all"].make()
     query, segments, regions = given["query"].requires_grad_(True), given["segments"], given["regions"]
 
-    def attend(query, key, value, weights, space, tokens, groups):
+    def attend(query, key, value, weights, space, tokens):
         parts = dataclasses.replace(segments, key=key, value=value, weights=weights)
+        regions = Regions(space, tokens)
         out, maps = cross_attention(
-            query, parts, Regions(space, tokens), groups, given["rows"], implementation=implementation
+            query, parts, regions, given["rows"], capture=True, implementation=implementation
         )
         return out.square().sum() + maps.square().sum()
 
-    tensors = (
-        query,
-        segments.key,
-        segments.value,
-        segments.weights,
-        regions.space,
-        regions.tokens,
-        given["groups"],
-    )
+    tensors = (query, segments.key, segments.value, segments.weights, regions.space, regions.tokens)
     expected = attend(*tensors)
     found = torch.compile(attend, fullgraph=True, backend="aot_eager")(*tensors)
     torch.testing.assert_close(found, expected)
@@ -164,11 +144,11 @@ def test_compiles_to_one_graph(implementation: Any) -> None:
 
 
 def test_the_operator_keeps_nothing_but_its_inputs_for_the_backward_pass() -> None:
-    given = Case((2, 64, 2, 16), (20,), groups=3).make()
+    given = Case((2, 64, 2, 16), (20,), capture=True).make()
     given["query"].requires_grad_(True)
     inputs = {
         tensor.untyped_storage().data_ptr()
-        for tensor in (given["query"], given["segments"].key, given["segments"].value, given["groups"])
+        for tensor in (given["query"], given["segments"].key, given["segments"].value)
     }
     saved: dict[str, set[int]] = {}
     for implementation in ("fused", "composed"):
@@ -201,13 +181,11 @@ def test_on_cuda_the_kernel_is_taken_where_it_has_more_to_do() -> None:
         assert not picks()
         assert picks(segments=2)
         assert picks(weighted=True)
-        assert picks(every_token=True)
-        assert picks(groups=torch.empty(2, 16, 7, device="cuda"))
-        assert not picks(groups=torch.empty(2, 129, 7, device="cuda"))
-        assert not picks(torch.float64, every_token=True)
-        assert not picks(width=320, every_token=True)
-        wanted = torch.empty(2, 16, 7, device="cuda", requires_grad=True)
-        assert not picks(groups=wanted)
+        assert picks(capture=True)
+        assert not picks(torch.float64, capture=True)
+        assert not picks(width=320, capture=True)
+        wanted = torch.empty(2, 1, 64, device="cuda", requires_grad=True)
+        assert not picks(regions=Regions(wanted, torch.empty(2, 1, 7, device="cuda")))
 
 
 def wrong(**changes: Any) -> dict[str, Any]:
@@ -228,8 +206,6 @@ QUERY = CASES["all"].make()["query"]
         ({"query": QUERY[..., :4]}, ["'segments'", "(3, 11, 2, 4)", "(3, 11, 2, 8)"]),
         ({"query": QUERY[:, :4]}, ["'weights'", "(2, 3, 1 or 4)", "(2, 3, 5)"]),
         ({"query": QUERY * float("nan")}, ["'query'", "finite", "(3, 5, 2, 8)"]),
-        ({"groups": torch.ones(1, 2, 12)}, ["'groups'", "11 tokens of the segments", "12 tokens"]),
-        ({"groups": torch.ones(2, 2, 5)}, ["'groups'", "(1, c, t)", "(2, 2, 5)"]),
         ({"rows": slice(3, 4)}, ["'rows'", "3 rows", "slice(3, 4"]),
         (
             {"regions": Regions(torch.ones(3, 1, 4), torch.ones(3, 1, 5))},
@@ -240,7 +216,6 @@ QUERY = CASES["all"].make()["query"]
             ["'tokens'", "(3, 1, t)", "(3, 2, 5)"],
         ),
         ({"regions": Regions(torch.ones(3, 1, 5), torch.ones(3, 1, 12))}, ["'tokens'", "11", "12 tokens"]),
-        ({"every_token": True}, ["'groups'", "both"]),
     ],
 )
 @pytest.mark.parametrize("implementation", ["auto", "fused"])

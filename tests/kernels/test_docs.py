@@ -16,8 +16,9 @@ def test_the_examples_run_and_give_what_the_page_says() -> None:
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(block, names)
     assert names["out"].shape == (2, 4096, 8, 40)
-    assert names["maps"].shape == (2, 8, 4096, 1)
-    assert bool((names["maps"] > 0).all())
+    assert names["maps"].shape == (1, 8, 4096, 77)
+    assert names["toy"].shape == (1, 8, 4096)
+    assert bool((names["toy"] > 0).all())
     changed = (names["changed"] != names["base"]).any(dim=-1)
     assert torch.equal(changed[0], names["left"])
     assert not changed[1].any()

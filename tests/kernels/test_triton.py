@@ -19,7 +19,7 @@ pytest.importorskip("triton")
 TESTS = Path(__file__).parents[1]
 SHARED_MEMORY = 232_448  # bytes that one program may have on Hopper
 EXACT = ("combine ddim", "combine dpmpp_2m", "low_rank exact")  # nothing is multiplied, or in float32
-FAST = ("backward 40 groups", "low_rank regions")
+FAST = ("backward 40 maps", "low_rank regions")
 
 
 def run(script: str, *names: str, **environment: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def run(script: str, *names: str, **environment: str) -> dict[str, Any]:
 
 
 def test_the_kernels_equal_the_reference_in_the_interpreter() -> None:
-    """Output, maps and gradient over heads, segments, weights, regions, groups and odd lengths, in float32."""
+    """Output, maps and gradient over heads, segments, weights, regions and odd lengths, in float32."""
     errors = run("interpreted")
     assert len(errors) >= 15
     assert {name: error for name, error in errors.items() if not error <= 1e-5} == {}
