@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from weft import AttendAndExcite
 from weft.core.api.attention_maps import MapRecorder
-from weft.core.unet.attention import cross_attention_paths
+from weft.core.families.blocks import cross_attention_paths
 from weft.core.unet.conditions import gather
 from weft.core.unet.forward import UNetForward
 from weft.zoo.models import cards

@@ -25,8 +25,8 @@ import torch
 
 import weft
 from weft.core.api.branches import Branch
+from weft.core.api.schedulers import make_scheduler
 from weft.core.sampling.branch_evaluator import BranchEvaluator, PreparedScene
-from weft.core.sampling.schedulers import make_scheduler
 from weft.core.unet.forward import UNetForward
 
 RESULTS: Final = Path(__file__).parent / "results"

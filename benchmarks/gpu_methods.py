@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from weft.core.api.attention_maps import Look
 from weft.core.api.ports import BlockInsert, ContextTokens, Contribution
-from weft.core.unet.attention import cross_attention_paths
+from weft.core.families.blocks import cross_attention_paths
 from weft.core.unet.conditions import Conditions, gather
 from weft.core.unet.forward import UNetForward
 from weft.plugins.conditioners.grounding.networks import GroundingNetworks

@@ -15,20 +15,17 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from .api.family import Family
 from .api.plugin import ModelCard
 from .api.registry import registry
-from .api.text_encoder import TextEncoder
+from .api.schedulers import scheduler_fields
 from .checkpoints.config import plain_config
-from .checkpoints.files import PARTS, weights_file
-from .checkpoints.single_file import split
+from .checkpoints.files import weights_file
 from .checkpoints.tensors import fill_module, read_config, read_tensors
 from .checkpoints.tokenizer import read_tokenizer
 from .errors import UserError, did_you_mean
+from .families import FAMILIES, family_of, family_of_file
 from .pipeline import Pipeline
-from .sampling.schedulers import scheduler_fields
-
-BASE = "sd15"
-"""The model card whose configurations a single file is read with."""
 
 _TEXT_FIELDS = (
     "vocab_size",
@@ -65,13 +62,14 @@ def load(model: str | Path, *, device: str | None = None, dtype: torch.dtype | N
     cards = registry().models()
     if name in cards:
         if not cards[name].weights:
-            hint = f'Load your own file: weft.load("path/to/model.safetensors") is read as {BASE}.'
+            read_as = " or ".join(family.card for family in FAMILIES.values())
+            hint = f'Load your own file: weft.load("path/to/model.safetensors") is read as {read_as}.'
             raise UserError(f"model '{name}'", "a model with weights", "configurations only", hint)
         path = cards[name].folder
     if path.is_dir():
         return _from_folder(name, path, device, dtype)
     if path.is_file():
-        return _from_file(name, path, _base(cards), device, dtype)
+        return _from_file(name, path, cards, device, dtype)
     if name.count("/") == 1 and not path.suffix and not name.startswith((".", "/")):
         return _from_folder(name, fetched(name), device, dtype)
     hint = did_you_mean(name, cards)
@@ -84,17 +82,27 @@ def load(model: str | Path, *, device: str | None = None, dtype: torch.dtype | N
 
 
 def _from_folder(name: str, folder: Path, device: str, dtype: torch.dtype) -> Pipeline:
-    parts = {part: read_tensors(weights_file(folder / part)) for part in PARTS}
-    return _assemble(name, folder, folder, parts, device, dtype)
+    family = family_of(read_config(folder / "unet" / "config.json"))
+    parts = {part: read_tensors(weights_file(folder / part)) for part in ("unet", "vae", *family.towers)}
+    return _assemble(name, family, folder, folder, parts, device, dtype)
 
 
-def _from_file(name: str, path: Path, base: Path, device: str, dtype: torch.dtype) -> Pipeline:
-    configs = {part: read_config(base / part / "config.json") for part in PARTS}
-    return _assemble(name, base, None, split(read_tensors(path), configs, path.name), device, dtype)
+def _from_file(
+    name: str, path: Path, cards: dict[str, ModelCard], device: str, dtype: torch.dtype
+) -> Pipeline:
+    tensors = read_tensors(path)
+    family = family_of_file(tensors)
+    if family.card not in cards:
+        expected = f"the configurations '{family.card}' to read a single file with"
+        raise UserError("model", expected, "none installed")
+    base = cards[family.card].folder
+    configs = {part: read_config(base / part / "config.json") for part in ("unet", "vae", *family.towers)}
+    return _assemble(name, family, base, None, family.split(tensors, configs, path.name), device, dtype)
 
 
 def _assemble(
     name: str,
+    family: Family,
     configs: Path,
     folder: Path | None,
     parts: dict[str, dict[str, Tensor]],
@@ -103,20 +111,29 @@ def _assemble(
 ) -> Pipeline:
     unet = _build(UNet2DConditionModel, configs / "unet")
     vae = _build(AutoencoderKL, configs / "vae")
-    text = _build_text(configs / "text_encoder")
-    for part, module in (("unet", unet), ("vae", vae), ("text_encoder", text)):
-        fill_module(module, _renamed(part, parts[part]), f"model '{name}', {part}", dtype)
+    towers = {part: _build_text(configs / part) for part in family.towers}
+    for part, module in {"unet": unet, "vae": vae, **towers}.items():
+        fill_module(module, family.renamed(part, parts[part]), f"model '{name}', {part}", dtype)
+    pairs = {
+        part: (_tokenizer(name, configs / family.towers[part], text), text.to(device))
+        for part, text in towers.items()
+    }
+    scheduler = read_config(configs / "scheduler" / "scheduler_config.json")
+    schedule = plain_config(scheduler, scheduler_fields(), "file 'scheduler/scheduler_config.json'")
+    return Pipeline(name, family.text_encoder(pairs), unet.to(device), vae.to(device), schedule, folder)
+
+
+def _tokenizer(name: str, folder: Path, text: Any) -> Any:
+    """The tokenizer of a text transformer, which is given the positions that no file holds."""
     positions = text.embeddings.position_embedding.num_embeddings
-    text.embeddings.position_ids = torch.arange(positions).expand(1, -1)  # not in any file, so still on meta
-    tokenizer = read_tokenizer(configs / "tokenizer")
+    text.embeddings.position_ids = torch.arange(positions).expand(1, -1)  # still on meta
+    tokenizer = read_tokenizer(folder)
     words = text.embeddings.token_embedding.num_embeddings
     if len(tokenizer) > words or tokenizer.model_max_length > positions:
         sizes = f"{len(tokenizer)} words and {tokenizer.model_max_length} tokens"
-        raise UserError(f"model '{name}', tokenizer", f"at most {words} words and {positions} tokens", sizes)
-    encoder = TextEncoder(tokenizer, text.to(device))
-    scheduler = read_config(configs / "scheduler" / "scheduler_config.json")
-    schedule = plain_config(scheduler, scheduler_fields(), "file 'scheduler/scheduler_config.json'")
-    return Pipeline(name, encoder, unet.to(device), vae.to(device), schedule, folder)
+        expected = f"at most {words} words and {positions} tokens"
+        raise UserError(f"model '{name}', {folder.name}", expected, sizes)
+    return tokenizer
 
 
 def _build(known: type[Any], folder: Path) -> Any:
@@ -125,7 +142,7 @@ def _build(known: type[Any], folder: Path) -> Any:
     if config.get("_class_name", known.__name__) != known.__name__:
         raise UserError(f"{place}, field '_class_name'", known.__name__, repr(config["_class_name"]))
     fields = inspect.signature(known.__init__).parameters.keys() - {"self"}
-    return _made(lambda: known(**plain_config(config, fields, place)), known, place)
+    return _instance(lambda: known(**plain_config(config, fields, place)), known, place)
 
 
 def _build_text(folder: Path) -> Any:
@@ -135,45 +152,17 @@ def _build_text(folder: Path) -> Any:
     if kinds not in (["CLIPTextModel"], ["CLIPTextModelWithProjection"]):
         raise UserError(f"{place}, field 'architectures'", "CLIPTextModel", repr(kinds)[:80])
     fields = plain_config(config, _TEXT_FIELDS, place)
-    return _made(lambda: CLIPTextModel(CLIPTextConfig(**fields)), CLIPTextModel, place)
+    return _instance(lambda: CLIPTextModel(CLIPTextConfig(**fields)), CLIPTextModel, place)
 
 
-def _made(build: Callable[[], Any], known: type[Any], place: str) -> Any:
+def _instance(build: Callable[[], Any], known: type[Any], place: str) -> Any:
     with torch.device("meta"):
         try:
             return build()
         except UserError:
             raise
-        except Exception as error:  # a class may stumble over a stranger's values in any way
+        except Exception as error:  # a class may fail in any way over values of an untrusted file
             raise UserError(place, f"a configuration of {known.__name__}", str(error)) from None
-
-
-def _renamed(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names as the installed libraries have them, whichever version wrote the file."""
-    if part == "text_encoder":
-        names = {name: name.removeprefix("text_model.") for name in tensors}
-        drop = ("position_ids", "text_projection.weight")
-        return {new: tensors[name] for name, new in names.items() if not new.endswith(drop)}
-    if part == "vae":
-        renamed = {}
-        for name, tensor in tensors.items():
-            if ".attentions." in name:
-                for old, new in _OLD_ATTENTION.items():
-                    name = name.replace(old, new)
-                if ".to_" in name and name.endswith("weight"):
-                    tensor = tensor.flatten(1)  # 1x1 convolutions in the oldest files
-            renamed[name] = tensor
-        return renamed
-    return tensors
-
-
-_OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
-
-
-def _base(cards: dict[str, ModelCard]) -> Path:
-    if BASE not in cards:
-        raise UserError("model", f"the configurations '{BASE}' to read a single file with", "none installed")
-    return cards[BASE].folder
 
 
 def fetched(repository: str) -> Path:

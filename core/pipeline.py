@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -17,25 +16,27 @@ from torch import Tensor
 from .api.attention_maps import Grid
 from .api.branches import Branch
 from .api.conditioner import Conditioner
+from .api.family import Family
 from .api.generation_settings import GenerationSettings, Reproducibility
-from .api.guidance import MAP_POSITIONS, Batch, Guidance, Step
+from .api.guidance import DEFAULT_GUIDANCE, MAP_POSITIONS, Batch, Guidance
 from .api.model_view import ModelView
 from .api.registry import registry
+from .api.sampler_settings import BATCH_SIZE, SamplerSettings
+from .api.schedulers import make_scheduler
 from .api.text_encoder import TextEncoder
 from .errors import UserError
+from .families import family_of
 from .result import Result, Sample
-from .sampling.branch_evaluator import BranchEvaluator, PreparedScene, guarded
-from .sampling.denoise import MeanMaps, Trace, sample
-from .sampling.progress import Progress, bar
-from .sampling.schedulers import make_scheduler
+from .sampling.branch_evaluator import BranchEvaluator, PreparedScene
+from .sampling.denoise import Denoising
+from .sampling.events import Events
+from .sampling.guidance_chain import GuidanceChain
+from .sampling.progress import Progress, ProgressEvents, bar
 from .scene.pixels import to_images
 from .scene.reading import warn_of_unread
 from .scene.scene import Scene
-from .unet.attention import cross_attention_paths
 from .unet.compile import Compiled
 from .unet.forward import UNetForward
-
-BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,18 @@ class Pipeline:
             module.requires_grad_(False).eval()
 
     @property
+    def family(self) -> Family:
+        """Which family of models it is of."""
+        return family_of(self.unet.config)
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) that the model was trained at, in pixels."""
-        side = int(self.unet.config["sample_size"]) * self.view((0, 0)).factor
-        return side, side
+        return self.family.native_size(self.unet.config, self.vae.config)
 
     def view(self, size: tuple[int, int]) -> ModelView:
         """The model as conditioners see it, for pictures of (height, width) pixels."""
-        return ModelView(self.text, self.unet, self.vae, size, self.folder)
+        return ModelView(self.text, self.unet, self.vae, size, self.family, self.folder)
 
     def compile(self, backend: str = "inductor", mode: str | None = None) -> Pipeline:
         """The same pipeline with a UNet that is compiled when it is first needed: minutes, once for each batch's shape.
@@ -93,7 +98,7 @@ class Pipeline:
         self,
         scene: Scene | Sequence[Scene],
         conditioners: Sequence[str | Conditioner] = (),
-        guidance: Sequence[str | Guidance] = ("classifier_free",),
+        guidance: Sequence[str | Guidance] = DEFAULT_GUIDANCE,
         *,
         steps: int = 50,
         scheduler: str = "ddim",
@@ -111,9 +116,9 @@ class Pipeline:
         Args:
             scene: one scene, or several.
             conditioners: names, or instances with parameters. The scene says what; these say how it enters the UNet.
-            guidance: the chain of strategies, applied in order; names, or instances.
+            guidance: the chain of strategies, applied in order; names, or instances. Classifier-free by default.
             steps: of the scheduler, at least 1.
-            scheduler: ddim, euler, euler_ancestral, dpmpp_2m, pndm or unipc.
+            scheduler: one of `weft.core.api.schedulers.SCHEDULERS`, by the name that run files use.
             seeds: one image each. A seed means the same image alone or in a batch.
             height: in pixels, a multiple of the latent factor; the model's own by default.
             width: likewise.
@@ -132,94 +137,73 @@ class Pipeline:
             PluginError: a plugin failed; the message names it and the step.
         """
         scenes = [scene] if isinstance(scene, Scene) else list(scene)
-        model = self.view(self._checked(scenes, steps, seeds, height, width, batch_size))
+        sampler = self._sampler(scheduler, steps, width, height, batch_size, reproducibility)
+        if not scenes or not seeds:
+            raise UserError("field 'seeds'" if scenes else "scene", "at least one", "none")
         given = [_resolved(item, "conditioner", Conditioner) for item in conditioners]
+        chain = GuidanceChain([_resolved(item, "guidance", Guidance) for item in guidance])
         named = _named(given)
-        chain = [_resolved(item, "guidance", Guidance) for item in guidance]
-        for strategy in chain:
-            guarded(
-                strategy.name,
-                "check",
-                partial(strategy.check, scenes, {one.name: one for one in given} | named),
-            )
-        warn_of_unread(scenes, [one.scene_fields for one in (*given, *chain)], stacklevel=3)
+        chain.check(scenes, {one.name: one for one in given} | named)
+        warn_of_unread(scenes, [one.scene_fields for one in (*given, *chain.strategies)], stacklevel=3)
+        settings = self._settings(given, chain.strategies, sampler, reproducibility)
+        model = self.view(settings.size)
         prepared = [PreparedScene(one, model, named) for one in scenes]
-        jobs = [(one, seed) for one in prepared for seed in seeds]
-        together = 1 if reproducibility == "exact" else batch_size
-        settings = self._settings(given, chain, scheduler, steps, model.size, together, reproducibility)
-        paths = cache(partial(self.map_paths, model.latent_size))
-        make_scheduler(scheduler, self.scheduler)  # a wrong name is an error before the bar starts
-        parts: list[Result] = []
-
-        with bar(progress, len(jobs)) as report:
-            for start in range(0, len(jobs), together):
-                batch = jobs[start : start + together]
-                count = len(batch)
-                generators = [torch.Generator("cpu").manual_seed(seed) for _, seed in batch]
-                maps = MeanMaps(paths()) if attention else None
-                trace: list[Trace] = []
-
-                def on_step(
-                    done: Trace, start: int = start, size: int = count, trace: list[Trace] = trace
-                ) -> None:
-                    trace.append(done)
-                    report(Progress(start, size, len(jobs), done.step.index + 1, done.step.total))
-
-                def on_update(
-                    step: Step, strategy: str, number: int, start: int = start, size: int = count
-                ) -> None:
-                    report(Progress(start, size, len(jobs), step.index, step.total, number, strategy))
-
-                latents = sample(
-                    evaluator=BranchEvaluator(
-                        UNetForward(self.unet, self.compiled), [one for one, _ in batch]
-                    ),
-                    batch=Batch(
-                        [one.scene for one, _ in batch],
-                        model,
-                        make_scheduler(scheduler, self.scheduler),
-                        generators,
-                    ),
-                    guidance=chain,
-                    full=Branch.full(named),
-                    noise=self._noise(generators, model),
-                    steps=steps,
-                    energy_paths=paths,
-                    mean_maps=maps,
-                    on_step=on_step,
-                    on_update=on_update,
-                )
-                part = Result(
-                    images=self.decode(latents),
-                    latents=latents,
-                    samples=tuple(Sample(one.scene, seed, one.tokens(None)) for one, seed in batch),
-                    maps=tuple(maps.mean) if maps is not None and maps.mean is not None else None,
-                    trace=tuple(trace),
-                    settings=settings,
-                )
-                if on_batch is not None:
-                    on_batch(part)
-                parts.append(part)
-        return Result.merge(parts)
+        samples = [(one, seed) for one in prepared for seed in seeds]
+        size = settings.batch_size
+        with bar(progress, len(samples)) as report:
+            events = ProgressEvents(report, on_batch, len(samples))
+            generation = _Generation(self, model, chain, Branch.full(named), settings, attention, events)
+            return Result.merge(
+                [generation.batch(samples[i : i + size]) for i in range(0, len(samples), size)]
+            )
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "s c h w"]) -> list[Any]:
         """Pictures of latents."""
-        scaled = (latents / self.vae.config["scaling_factor"]).to(self.vae.dtype)
-        return to_images(self.vae.decode(scaled, return_dict=False)[0] / 2 + 0.5)
+        return to_images(self.family.to_pixels(self.vae, latents) / 2 + 0.5)
+
+    def map_paths(self, latent_size: Grid, positions: int = MAP_POSITIONS) -> frozenset[str]:
+        """The transformer blocks whose maps have the finest size of at most so many positions, for such latents."""
+        return self.family.map_paths(self.unet, latent_size, positions)
+
+    def _sampler(
+        self,
+        scheduler: str,
+        steps: int,
+        width: int | None,
+        height: int | None,
+        batch_size: int,
+        reproducibility: Reproducibility,
+    ) -> SamplerSettings:
+        """The settings with what is the model's own written out.
+
+        Raises:
+            UserError: one of them is wrong.
+        """
+        if reproducibility not in get_args(Reproducibility):
+            raise UserError("field 'reproducibility'", "'normal' or 'exact'", repr(reproducibility))
+        make_scheduler(scheduler, self.scheduler)
+        native, factor = self.size, self.family.latent_factor(self.vae.config)
+        size = {"height": height or native[0], "width": width or native[1]}
+        for name, side in size.items():
+            if side < factor or side % factor:
+                near = f"{max(factor, round(side / factor) * factor)} is near."
+                raise UserError(f"field '{name}'", f"a multiple of {factor} pixels", str(side), near)
+        for name, count in (("steps", steps), ("batch_size", batch_size)):
+            if count < 1:
+                raise UserError(f"field '{name}'", "at least 1", str(count))
+        if steps > int(self.scheduler.get("num_train_timesteps", 1000)):
+            raise UserError("field 'steps'", f"at most {self.scheduler['num_train_timesteps']}", str(steps))
+        together = 1 if reproducibility == "exact" else batch_size
+        return SamplerSettings(scheduler, steps, **size, batch_size=together)
 
     def _settings(
         self,
         conditioners: Sequence[Conditioner],
         guidance: Sequence[Guidance],
-        scheduler: str,
-        steps: int,
-        size: tuple[int, int],
-        batch_size: int,
+        sampler: SamplerSettings,
         reproducibility: Reproducibility,
     ) -> GenerationSettings:
-        if reproducibility not in get_args(Reproducibility):
-            raise UserError("field 'reproducibility'", "'normal' or 'exact'", repr(reproducibility))
         device = self.unet.device
         on_gpu = device.type == "cuda"
         return GenerationSettings(
@@ -227,10 +211,7 @@ class Pipeline:
             folder=self.folder,
             conditioners=tuple(conditioners),
             guidance=tuple(guidance),
-            scheduler=scheduler,
-            steps=steps,
-            size=size,
-            batch_size=batch_size,
+            sampler=sampler,
             reproducibility=reproducibility,
             device=str(device),
             hardware=torch.cuda.get_device_name(device)
@@ -240,55 +221,51 @@ class Pipeline:
             threads=torch.get_num_threads(),
         )
 
-    def _noise(self, generators: Sequence[torch.Generator], model: ModelView) -> Float[Tensor, "s c h w"]:
-        shape = (1, int(self.vae.config["latent_channels"]), *model.latent_size)
+
+@dataclass(frozen=True)
+class _Generation:
+    """What all batches of one call of `Pipeline.generate` share."""
+
+    pipe: Pipeline
+    model: ModelView
+    chain: GuidanceChain
+    full: Branch
+    settings: GenerationSettings
+    attention: bool
+    events: Events
+
+    def batch(self, samples: Sequence[tuple[PreparedScene, int]]) -> Result:
+        """Draw some scenes, each with its seed."""
+        pipe, model, sampler = self.pipe, self.model, self.settings.sampler
+        self.events.batch_started(len(samples))
+        generators = [torch.Generator("cpu").manual_seed(seed) for _, seed in samples]
+        scheduler = make_scheduler(sampler.scheduler, pipe.scheduler)
+        paths = cache(partial(pipe.map_paths, model.latent_size))
+        denoised = Denoising(
+            evaluator=BranchEvaluator(UNetForward(pipe.unet, pipe.compiled), [one for one, _ in samples]),
+            batch=Batch([one.scene for one, _ in samples], model, scheduler, generators),
+            chain=self.chain,
+            full=self.full,
+            map_paths=paths,
+            recorded=paths() if self.attention else frozenset(),
+            events=self.events,
+        ).run(self._noise(generators), sampler.steps)
+        result = Result(
+            images=pipe.decode(denoised.latents),
+            latents=denoised.latents,
+            samples=tuple(Sample(one.scene, seed, one.tokens(None)) for one, seed in samples),
+            maps=tuple(denoised.maps) if denoised.maps is not None else None,
+            trace=denoised.trace,
+            settings=self.settings,
+        )
+        self.events.batch_finished(result)
+        return result
+
+    def _noise(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "s c h w"]:
+        model = self.model
+        shape = (1, int(model.vae.config["latent_channels"]), *model.latent_size)
         noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
         return noise.to(model.device, torch.promote_types(model.dtype, torch.float32))
-
-    def map_paths(self, latent_size: Grid, positions: int = MAP_POSITIONS) -> frozenset[str]:
-        """The transformer blocks whose maps have the finest size of at most so many positions, for such latents."""
-        depth = {path: self._depth(path) for path in cross_attention_paths(self.unet)}
-        # the middle block alone is a single layer, too few to average
-        levels = sorted({level for path, level in depth.items() if not path.startswith("mid_block")})
-        for level in levels or [self._depth("mid_block.")]:
-            chosen = frozenset(path for path in depth if depth[path] == level)
-            if math.prod(-(-side // 2**level) for side in latent_size) <= positions:
-                break
-        return chosen
-
-    def _depth(self, path: str) -> int:
-        """How many times the feature map at this block has been halved."""
-        kind, number = path.split(".")[:2]
-        last = len(self.unet.config["block_out_channels"]) - 1
-        if kind == "mid_block":
-            return last
-        return int(number) if kind == "down_blocks" else last - int(number)
-
-    def _checked(
-        self,
-        scenes: Sequence[Scene],
-        steps: int,
-        seeds: Sequence[int],
-        height: int | None,
-        width: int | None,
-        batch_size: int,
-    ) -> tuple[int, int]:
-        size = (height or self.size[0], width or self.size[1])
-        factor = self.view(size).factor
-        for name, side in zip(("height", "width"), size, strict=True):
-            if side < factor or side % factor:
-                near = max(factor, round(side / factor) * factor)
-                raise UserError(
-                    f"field '{name}'", f"a multiple of {factor} pixels", str(side), f"{near} is near."
-                )
-        for name, count in (("steps", steps), ("batch_size", batch_size)):
-            if count < 1:
-                raise UserError(f"field '{name}'", "at least 1", str(count))
-        if steps > int(self.scheduler.get("num_train_timesteps", 1000)):
-            raise UserError("field 'steps'", f"at most {self.scheduler['num_train_timesteps']}", str(steps))
-        if not scenes or not seeds:
-            raise UserError("field 'seeds'" if scenes else "scene", "at least one", "none")
-        return size
 
 
 def _resolved(item: Any, kind: str, base: type[Any]) -> Any:

@@ -20,7 +20,7 @@ from .api.text_encoder import PromptTokens
 from .errors import UserError
 from .provenance.write import OVERLAY, write_item
 from .report.sheet import tile
-from .sampling.denoise import Trace
+from .sampling.trace import Trace
 from .scene.scene import Scene
 from .storage.atomic import make_folder, png, write_image
 

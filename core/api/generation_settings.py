@@ -8,6 +8,7 @@ from typing import Literal
 
 from .conditioner import Conditioner
 from .guidance import Guidance
+from .sampler_settings import SamplerSettings
 
 Reproducibility = Literal["normal", "exact"]
 """``exact``: an image's bits do not depend on the images beside it; see `Pipeline.generate`."""
@@ -20,8 +21,7 @@ class GenerationSettings:
     Args:
         model: as it was asked for: a zoo name, a path, or a hub id.
         folder: where the model lies; None when it is a single file.
-        size: (height, width) in pixels.
-        batch_size: at most so many images together; 1 when ``reproducibility`` is ``exact``.
+        sampler: every setting written out; the batch size is 1 when ``reproducibility`` is ``exact``.
         device: for example ``cpu`` or ``cuda:0``.
         hardware: the name of the GPU, or the vector instructions of the CPU.
         dtype: of the parameters, for example ``float32``.
@@ -32,12 +32,22 @@ class GenerationSettings:
     folder: Path | None
     conditioners: tuple[Conditioner, ...]
     guidance: tuple[Guidance, ...]
-    scheduler: str
-    steps: int
-    size: tuple[int, int]
-    batch_size: int
+    sampler: SamplerSettings
     reproducibility: Reproducibility
     device: str
     hardware: str
     dtype: str
     threads: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        assert self.sampler.height is not None
+        assert self.sampler.width is not None
+        return self.sampler.height, self.sampler.width
+
+    @property
+    def batch_size(self) -> int:
+        """At most so many images together."""
+        assert self.sampler.batch_size is not None
+        return self.sampler.batch_size

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..errors import UserError, did_you_mean
 from ..scene.record import record
@@ -26,10 +26,15 @@ if TYPE_CHECKING:
     from .attention_maps import AttentionMaps
     from .conditioner import Conditioner
     from .model_view import ModelView
+    from .schedulers import Scheduler
 
 # maps are kept at the finest size with at most this many positions: 16 x 16 of SD1.5's 64 x 64 latents, and a half more
 # for pictures that are not square; where there is none, at the coarsest: 24 x 24 of 96 x 96 latents
 MAP_POSITIONS = 384
+
+
+DEFAULT_GUIDANCE = ("classifier_free",)
+"""The chain of a generation that names none: a promise of the public API, and the one name of a plugin in the core."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +66,14 @@ class Batch:
     Args:
         scenes: one a sample.
         model: the model, and the size of the picture.
-        scheduler: a diffusers scheduler, whose timesteps are set.
+        scheduler: its timesteps are set.
         generators: one a sample; a strategy that needs noise draws it from these, so that a seed means the same image
             alone and in a batch.
     """
 
     scenes: Sequence[Scene]
     model: ModelView
-    scheduler: Any
+    scheduler: Scheduler
     generators: Sequence[torch.Generator]
 
     def noise(self, like: Float[Tensor, "s c h w"]) -> Float[Tensor, "s c h w"]:
@@ -82,8 +87,7 @@ class Batch:
         self, clean: Float[Tensor, "s c h w"], noise: Float[Tensor, "s c h w"], step: Step
     ) -> Float[Tensor, "s c h w"]:
         """Clean latents with the noise of a step, as they are when it begins."""
-        noised: Tensor = self.scheduler.add_noise(clean, noise, self.scheduler.timesteps[step.index][None])
-        return noised
+        return self.scheduler.add_noise(clean, noise, self.scheduler.timesteps[step.index][None])
 
 
 @record

@@ -14,6 +14,7 @@ from ..checkpoints.tensors import read_tensors
 from ..errors import UserError
 from ..scene.pixels import open_mask
 from ..scene.scene import Subject
+from .family import Family
 from .image_encoder import ARCHITECTURE, CONFIG, ImageTower, load_tower
 from .image_encoder import FOLDER as TOWER
 from .text_encoder import TextEncoder
@@ -28,6 +29,7 @@ class ModelView:
         unet: for its configuration and its modules' names; its parameters must not be written.
         vae: for encoding pictures to latents.
         size: (height, width) of the picture in pixels.
+        family: of the model.
         folder: where the model's own plugin weights lie, below ``weft/``; None where the model has no folder.
     """
 
@@ -35,12 +37,13 @@ class ModelView:
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     size: tuple[int, int]
+    family: Family
     folder: Path | None = None
 
     @property
     def factor(self) -> int:
         """Pixels a latent position, along one side."""
-        return int(2 ** (len(self.vae.config["block_out_channels"]) - 1))
+        return self.family.latent_factor(self.vae.config)
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -56,6 +59,10 @@ class ModelView:
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = next(self.unet.parameters()).dtype
         return dtype
+
+    def latents(self, pixels: Float[Tensor, "s 3 _h _w"]) -> Float[Tensor, "s c h w"]:
+        """Latents of pixels in [-1, 1], the mean of what the autoencoder gives, scaled as the UNet reads them."""
+        return self.family.to_latents(self.vae, pixels).to(self.device)
 
     def region(self, subject: Subject) -> Float[Tensor, "h w"] | None:
         """Where a subject should be, at the picture's size: its mask, else its box, else None."""

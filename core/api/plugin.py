@@ -34,6 +34,9 @@ class Plugin(ABC):
     example ``frozenset({"subjects.box", "maps.edges", "source"})``. None: it does not say, and so nobody is warned of
     scene data that nothing reads."""
 
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """What other programs call a parameter, and its name here, for the hints on run files."""
+
     @classmethod
     def summary(cls) -> str:
         """The first line of the docstring."""

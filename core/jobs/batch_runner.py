@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -96,7 +96,7 @@ class Drawer:
                     scenes,
                     run.conditioners,
                     run.guidance,
-                    **{**run.sampler.options(), "batch_size": len(batch)},
+                    **replace(run.sampler, batch_size=len(batch)).options(),
                     seeds=[item.seed for item in batch[: len(batch) // len(scenes)]],
                     reproducibility=run.reproducibility,
                     attention=False,

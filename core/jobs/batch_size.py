@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ..pipeline import BATCH_SIZE
+from ..api.sampler_settings import BATCH_SIZE
 
 MOST = 64
 """Pictures in a batch at most, where memory alone decides."""

@@ -9,15 +9,7 @@ from typing import Any
 
 from ..api.generation_settings import GenerationSettings
 from ..api.guidance import Guidance
-
-_SAMPLERS = {
-    "ddim": "DDIM",
-    "euler": "Euler",
-    "euler_ancestral": "Euler a",
-    "dpmpp_2m": "DPM++ 2M",
-    "pndm": "PLMS",
-    "unipc": "UniPC",
-}
+from ..api.schedulers import SCHEDULERS
 
 
 def parameters_line(
@@ -30,12 +22,13 @@ def parameters_line(
         sha256: of its weights; viewers show the first ten digits.
         version: of Weft.
     """
+    sampler = settings.sampler
     shown: dict[str, Any] = {
-        "Steps": settings.steps,
-        "Sampler": _SAMPLERS.get(settings.scheduler, settings.scheduler),
+        "Steps": sampler.steps,
+        "Sampler": SCHEDULERS[sampler.scheduler].a1111,
         "CFG scale": _first(settings.guidance, "scale"),
         "Seed": seed,
-        "Size": f"{settings.size[1]}x{settings.size[0]}",
+        "Size": f"{sampler.width}x{sampler.height}",
         "Model hash": sha256[:10],
         "Model": model,
         "Version": f"weft {version}",

@@ -41,13 +41,7 @@ def item_settings(
         **scene_settings(scene, place),
         "conditioners": [plugin_settings(one, place) for one in settings.conditioners],
         "guidance": [plugin_settings(one, place) for one in settings.guidance],
-        "sampler": {
-            "scheduler": settings.scheduler,
-            "steps": settings.steps,
-            "width": settings.size[1],
-            "height": settings.size[0],
-            "batch_size": settings.batch_size,
-        },
+        "sampler": settings.sampler.options(),
         "reproducibility": settings.reproducibility,
         "seeds": [seed],
     }

@@ -8,20 +8,19 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ..api.registry import ARGUMENTS, registry
 from ..errors import did_you_mean
 from ..scene.fields import Keys, holder
 from .field_docs import described
 
 PATHS = "Paths are relative to the folder of the file that names them."
-OTHER_NAMES = {
+_OTHER_NAMES = {
     "batch": "It is called 'batch_size'.",
     "metric": "It is called 'metrics' and is a list.",
     "scene": "It is called 'scenes' and is a list.",
     "bbox": "It is called 'box'.",
     "boxes": "Each subject has a 'box' of its own.",
-    "cfg": "It is written guidance: [{type: classifier_free, scale: 7.5}].",
     "from": "The first of the seeds is called 'first'.",
-    "guidance_scale": "It is written guidance: [{type: classifier_free, scale: 7.5}].",
     "image": "It is called 'images' and is a list.",
     "negative": "It is called 'negative_prompt'.",
     "num_inference_steps": "It is called 'steps', under 'sampler'.",
@@ -92,13 +91,23 @@ def about(section: type[Any], keys: Keys) -> str:
 
 def other_name(name: str, known: Collection[str]) -> str:
     """For a setting that does not exist: the one that was meant, or that it can be a comment."""
-    if name == "guidance_scale" and "scale" in known:
-        return "It is called 'scale' here."
+    for plugin in (installed.value for installed in registry().plugins()):
+        if plugin.other_names.get(name) in known:
+            return f"It is called '{plugin.other_names[name]}' here."
     return (
-        OTHER_NAMES.get(name, "")
-        or did_you_mean(name, known)
-        or "What weft should not read goes behind a '#'."
+        known_elsewhere(name) or did_you_mean(name, known) or "What weft should not read goes behind a '#'."
     )
+
+
+def known_elsewhere(name: str) -> str:
+    """For a setting, or a plugin, by the name that other programs give it; empty for any other name."""
+    for installed in registry().plugins():
+        plugin = installed.value
+        if name in plugin.other_names:
+            field = described(plugin, (plugin.other_names[name],))
+            written = "" if field is None else f", {field.name}: {_plain(field.default)}"
+            return f"It is written {ARGUMENTS[plugin.kind]}: [{{type: {plugin.name}{written}}}]."
+    return _OTHER_NAMES.get(name, "")
 
 
 def missing_file(folder_is_there: bool, folder: str) -> str:

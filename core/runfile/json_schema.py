@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticOmit, core_schema
 
+from ..api.guidance import DEFAULT_GUIDANCE
 from ..api.registry import Registry, registry
 from .field_docs import descriptions
 from .scene_list import MAX_SCENES
@@ -42,7 +43,7 @@ def run_file_schema(plugins: Registry | None = None) -> dict[str, Any]:
             "items": _plugins(known, KINDS[kind], definitions),
             "description": described,
         }
-    properties["guidance"]["default"] = ["classifier_free"]
+    properties["guidance"]["default"] = list(DEFAULT_GUIDANCE)
     properties["metrics"]["items"] = {"enum": sorted(known.metrics())}
     ranged = section_schema(SeedRange, definitions)
     properties["seeds"] = {

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from ..api.guidance import DEFAULT_GUIDANCE
 from ..api.plugin import Plugin
 from ..api.registry import Registry
 from ..errors import PluginError, UserError, WeftError, did_you_mean
@@ -20,7 +21,7 @@ from ..scene.field_error import FieldError
 from ..scene.fields import Keys
 from ..scene.images import map_images
 from ..scene.scene import Scene, locate
-from .hints import OTHER_NAMES, PATHS, about, missing_file, untyped
+from .hints import PATHS, about, known_elsewhere, missing_file, untyped
 from .run import Run
 from .settings import KINDS, MAX_SEEDS, SETTINGS, SeedRange, Settings
 from .sweep import Variant
@@ -195,8 +196,9 @@ class Reader:
                     self.errors.append(FieldError(place, "one negative prompt", found, hint))
                 section["negative_prompt"] = text
         if not readers:
-            expected = "a guidance strategy that reads it, such as classifier_free"
-            hint = "Add classifier_free to 'guidance', or take the line out."
+            (usual,) = DEFAULT_GUIDANCE
+            expected = f"a guidance strategy that reads it, such as {usual}"
+            hint = f"Add {usual} to 'guidance', or take the line out."
             self.errors.append(FieldError(("negative_prompt",), expected, "none under 'guidance'", hint))
 
     def _sections(self, kind: str) -> list[dict[str, Any]]:
@@ -216,7 +218,7 @@ class Reader:
             try:
                 plugin = self.plugins.plugin(section["type"], KINDS[kind])
             except UserError as error:
-                hint = OTHER_NAMES.get(section["type"].lower(), "") or error.hint
+                hint = known_elsewhere(section["type"].lower()) or error.hint
                 self.errors.append(FieldError((*keys, "type"), error.expected, error.found, hint))
             except PluginError as error:
                 hint = "`weft plugins list` shows what is broken, and where it came from."

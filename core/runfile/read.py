@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..api.guidance import DEFAULT_GUIDANCE
 from ..api.registry import Registry, registry
 from ..scene.reading import SceneWarning
 from .overrides import apply_overrides
@@ -117,7 +118,7 @@ def _check_version(tree: Tree) -> None:
 
 def _complete(tree: Tree) -> None:
     """Write out the default guidance, and turn the short form ``[name]`` of plugins into ``[{type: name}]``."""
-    tree.data.setdefault("guidance", ["classifier_free"])
+    tree.data.setdefault("guidance", list(DEFAULT_GUIDANCE))
     for kind in KINDS:
         if isinstance(tree.data.get(kind), list):
             tree.data[kind] = [{"type": item} if isinstance(item, str) else item for item in tree.data[kind]]

@@ -9,8 +9,8 @@ from typing import Any
 from ..api.conditioner import Conditioner
 from ..api.generation_settings import Reproducibility
 from ..api.guidance import Guidance
+from ..api.sampler_settings import SamplerSettings
 from ..scene.scene import Scene
-from .settings import Sampler
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Run:
     scene: Scene
     conditioners: tuple[Conditioner, ...]
     guidance: tuple[Guidance, ...]
-    sampler: Sampler
+    sampler: SamplerSettings
     seeds: tuple[int, ...]
     sweep: Mapping[str, Any]
     reproducibility: Reproducibility = "normal"

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ..api.generation_settings import Reproducibility
+from ..api.guidance import DEFAULT_GUIDANCE
 from ..api.registry import ARGUMENTS
+from ..api.sampler_settings import SamplerSettings
 from ..scene.record import record
 from ..scene.scene import Scene
 
@@ -23,31 +25,6 @@ SCENE = tuple(dict.fromkeys(("prompt", "negative_prompt", *SCENE_FIELDS)))
 MAX_SEEDS = 10_000
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Side = Annotated[int, Field(ge=8, le=4096)]
-
-
-@record
-class Sampler:
-    """How a picture is sampled; what is not given is up to the model.
-
-    Args:
-        scheduler: how noise is taken away from step to step.
-        steps: how many steps the scheduler takes; 20 to 50 are usual.
-        width: in pixels, a multiple of the model's latent factor.
-        height: likewise.
-        batch_size: pictures that are drawn together; halved when memory runs out.
-    """
-
-    scheduler: Literal["ddim", "euler", "euler_ancestral", "dpmpp_2m", "pndm", "unipc"] = "ddim"
-    steps: Annotated[int, Field(ge=1, le=1000)] = 50
-    width: Side | None = None
-    height: Side | None = None
-    batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
-
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of `Pipeline.generate` that are given."""
-        given = ((item.name, getattr(self, item.name)) for item in dataclasses.fields(self))
-        return {name: value for name, value in given if value is not None}
 
 
 @record
@@ -83,8 +60,8 @@ class Settings(Scene):
     model: Annotated[str, Field(min_length=1)] = Field(kw_only=True)
     negative_prompt: str | None = None
     conditioners: tuple[Any, ...] = ()
-    guidance: tuple[Any, ...] = ("classifier_free",)
-    sampler: Sampler = Sampler()
+    guidance: tuple[Any, ...] = DEFAULT_GUIDANCE
+    sampler: SamplerSettings = SamplerSettings()
     reproducibility: Reproducibility = "normal"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_SEEDS)] = (0,)
     metrics: tuple[str, ...] = ()

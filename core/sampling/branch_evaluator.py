@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from jaxtyping import Float, Num
 from torch import Tensor
@@ -17,21 +16,27 @@ from ..api.model_view import ModelView
 from ..api.ports import Contribution, TextStates, TokenEmbeddings, WeightDelta
 from ..api.predictions import Predictions
 from ..api.text_encoder import PromptTokens
-from ..errors import PluginError, UserError, WeftError
+from ..errors import UserError
 from ..scene.scene import Scene
 from ..unet.conditions import Conditions, gather
 from ..unet.forward import UNetForward
 from ..unet.weight_deltas import apply_deltas
-
-T = TypeVar("T")
+from .guarded import guarded
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one row of a batch is conditioned on: text states, and the contribution to the UNet's ports."""
+    """What one row of a batch is conditioned on.
+
+    Args:
+        context: text states.
+        contribution: to the UNet's ports.
+        added: what enters by the time embedding; see `TextCondition`.
+    """
 
     context: Float[Tensor, "t d"]
     contribution: Contribution
+    added: Mapping[str, Float[Tensor, "..."]]
 
 
 class PreparedScene:
@@ -93,7 +98,7 @@ class PreparedScene:
         return text, tuple(states)
 
     def row(self, branch: Branch) -> Row:
-        """The text states and the contribution of a branch."""
+        """What a branch is conditioned on."""
         key = self.key(branch)
         if key not in self._rows:
             self._rows[key] = self._resolve(branch)
@@ -121,12 +126,14 @@ class PreparedScene:
         deltas = [
             entry for entry in entries if isinstance(entry, WeightDelta) and entry.target == "text_encoder"
         ]
-        with apply_deltas(self._model.text.model, deltas):
-            context = self._model.text.encode(tokens, embeddings)[None]
+        model = self._model
+        with apply_deltas(model.text.model, deltas):
+            text = model.family.condition(model.text, tokens, embeddings, model.size)
+        context = text.context[None]
         for entry in entries:
             if isinstance(entry, TextStates):
                 context = entry.write(context)
-        return Row(context[0].to(self._model.dtype), entries)
+        return Row(context[0].to(model.dtype), entries, text.added)
 
 
 class BranchEvaluator:
@@ -204,19 +211,9 @@ class BranchEvaluator:
         key = tuple(self._key(branch) for branch in branches)
         if key not in self._conditions:
             rows = [scene.row(branch) for branch in branches for scene in self._scenes]
-            self._conditions[key] = gather([row.context for row in rows], [row.contribution for row in rows])
+            self._conditions[key] = gather(
+                [row.context for row in rows],
+                [row.contribution for row in rows],
+                [row.added for row in rows],
+            )
         return self._conditions[key]
-
-
-def guarded(plugin: str, place: str, call: Callable[[], T]) -> T:
-    """Run a plugin's code; what it raises, other than our own errors, names the plugin and the place.
-
-    Raises:
-        PluginError: the call raised.
-    """
-    try:
-        return call()
-    except WeftError:
-        raise
-    except Exception as error:
-        raise PluginError(plugin, place, f"{type(error).__name__}: {error}") from error

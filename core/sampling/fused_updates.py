@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from torch import Tensor
 
 from ...kernels.combine import Update
+from ..api.schedulers import SCHEDULERS, Scheduler
 
 
-def updates(scheduler: Any) -> list[Update] | None:
+def updates(scheduler: Scheduler) -> list[Update] | None:
     """One update for every timestep that is set; None where the scheduler's own `step` has to be used.
 
     That is so for other schedulers, and for settings whose step is not linear (clipping, thresholding), draws noise or
@@ -21,19 +22,16 @@ def updates(scheduler: Any) -> list[Update] | None:
     config = scheduler.config
     if config.prediction_type not in ("epsilon", "v_prediction") or config.get("thresholding"):
         return None
-    velocity = config.prediction_type == "v_prediction"
-    if type(scheduler) is DDIMScheduler and not config.clip_sample:
-        return _ddim(scheduler, velocity)
-    if type(scheduler) is EulerDiscreteScheduler:
-        return _euler(scheduler, velocity)
-    if type(scheduler) is DPMSolverMultistepScheduler and _plain(config):
-        return _dpmpp_2m(scheduler, velocity)
-    return None
+    kinds = [one.update for one in SCHEDULERS.values() if one.scheduler_class is type(scheduler)]
+    make = _UPDATES.get(kinds[0]) if kinds and kinds[0] else None
+    return None if make is None else make(scheduler, config.prediction_type == "v_prediction")
 
 
-def _ddim(scheduler: Any, velocity: bool) -> list[Update]:
+def _ddim(scheduler: DDIMScheduler, velocity: bool) -> list[Update] | None:
+    if scheduler.config.clip_sample:
+        return None
     stride = scheduler.config.num_train_timesteps // scheduler.num_inference_steps
-    found = []
+    updates = []
     for timestep in scheduler.timesteps.tolist():
         here = scheduler.alphas_cumprod[timestep]
         before = timestep - stride
@@ -41,23 +39,23 @@ def _ddim(scheduler: Any, velocity: bool) -> list[Update]:
         alpha, sigma = float(here**0.5), float((1 - here) ** 0.5)
         onward = {"p": float(there**0.5), "q": float((1 - there) ** 0.5)}
         if velocity:
-            found.append(Update("ddim", alpha, sigma, 1.0, f=alpha, g=sigma, **onward))
+            updates.append(Update("ddim", alpha, sigma, 1.0, f=alpha, g=sigma, **onward))
         else:
-            found.append(Update("ddim", 1.0, sigma, alpha, f=1.0, **onward))
-    return found
+            updates.append(Update("ddim", 1.0, sigma, alpha, f=1.0, **onward))
+    return updates
 
 
-def _euler(scheduler: Any, velocity: bool) -> list[Update]:
+def _euler(scheduler: EulerDiscreteScheduler, velocity: bool) -> list[Update]:
     sigmas = scheduler.sigmas.cpu()
-    found = []
+    updates = []
     for sigma, following in itertools.pairwise(sigmas):
         onward = {"p": float(sigma), "q": float(following - sigma)}
         if velocity:
             a, b = 1 / (sigma**2 + 1), sigma / (sigma**2 + 1) ** 0.5
-            found.append(Update("euler", float(a), float(b), 1.0, **onward))
+            updates.append(Update("euler", float(a), float(b), 1.0, **onward))
         else:
-            found.append(Update("euler", 1.0, float(sigma), 1.0, **onward))
-    return found
+            updates.append(Update("euler", 1.0, float(sigma), 1.0, **onward))
+    return updates
 
 
 def _plain(config: Mapping[str, Any]) -> bool:
@@ -71,7 +69,9 @@ def _plain(config: Mapping[str, Any]) -> bool:
     )
 
 
-def _dpmpp_2m(scheduler: Any, velocity: bool) -> list[Update]:
+def _dpmpp_2m(scheduler: DPMSolverMultistepScheduler, velocity: bool) -> list[Update] | None:
+    if not _plain(scheduler.config):
+        return None
     config, sigmas = scheduler.config, scheduler.sigmas.cpu()
     count = len(scheduler.timesteps)
     last_is_first_order = (
@@ -79,7 +79,7 @@ def _dpmpp_2m(scheduler: Any, velocity: bool) -> list[Update]:
         or (config.lower_order_final and count < 15)
         or config.final_sigmas_type == "zero"
     )
-    found = []
+    updates = []
     for index in range(count):
         (alpha, sigma, level), (alpha_next, sigma_next, level_next) = (
             _levels(scheduler, one) for one in (sigmas[index], sigmas[index + 1])
@@ -92,11 +92,18 @@ def _dpmpp_2m(scheduler: Any, velocity: bool) -> list[Update]:
             second = {"f": float(0.5 * ahead), "g": float(1.0 / ((level - level_before) / step))}
         a, c = (float(alpha), 1.0) if velocity else (1.0, float(alpha))
         onward = {"p": float(sigma_next / sigma), "q": float(ahead)}
-        found.append(Update("dpmpp_2m", a, float(sigma), c, **onward, **second))
-    return found
+        updates.append(Update("dpmpp_2m", a, float(sigma), c, **onward, **second))
+    return updates
 
 
-def _levels(scheduler: Any, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _levels(scheduler: DPMSolverMultistepScheduler, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Alpha, sigma and half the logarithm of the signal-to-noise ratio."""
     alpha, scaled = scheduler._sigma_to_alpha_sigma_t(sigma)
     return alpha, scaled, alpha.log() - scaled.log()
+
+
+_UPDATES: Mapping[str, Callable[[Any, bool], list[Update] | None]] = {
+    "ddim": _ddim,
+    "euler": _euler,
+    "dpmpp_2m": _dpmpp_2m,
+}

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+
+from ..api.guidance import Step
+from .events import Events
+from .trace import Trace
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,37 @@ class Progress:
         if not self.update:
             return f"step {self.step} of {self.steps}"
         return f"step {self.step + 1} of {self.steps}, {self.strategy}: update {self.update}"
+
+
+class ProgressEvents(Events):
+    """Turns the events of one generation into its `Progress`.
+
+    Args:
+        report: called with the progress after every step and every refinement update.
+        on_batch: called with the `Result` of every finished batch.
+        images: of the whole generation.
+    """
+
+    def __init__(
+        self, report: Callable[[Progress], None], on_batch: Callable[[Any], None] | None, images: int
+    ) -> None:
+        self._report, self._on_batch, self._images = report, on_batch, images
+        self._done = self._now = 0
+
+    def batch_started(self, images: int) -> None:
+        self._now = images
+
+    def refined(self, step: Step, strategy: str, update: int) -> None:
+        self._report(Progress(self._done, self._now, self._images, step.index, step.total, update, strategy))
+
+    def step_finished(self, trace: Trace) -> None:
+        step = trace.step
+        self._report(Progress(self._done, self._now, self._images, step.index + 1, step.total))
+
+    def batch_finished(self, result: Any) -> None:
+        self._done += self._now
+        if self._on_batch is not None:
+            self._on_batch(result)
 
 
 @contextmanager

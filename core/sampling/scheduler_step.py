@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from ...kernels.combine import combine_and_step
 from ..api.branches import LinearForm
 from ..api.predictions import Predictions
+from ..api.schedulers import Scheduler
 from ..errors import PluginError
 from .fused_updates import updates
 
@@ -20,17 +23,19 @@ class Stepper:
     """A scheduler for one batch, whose timesteps are set.
 
     Args:
-        scheduler: of diffusers.
-        options: for its `step`, where that is called.
+        scheduler: used for this batch only: multistep schedulers keep a history.
+        generators: one per sample, for a scheduler whose step draws noise.
     """
 
-    def __init__(self, scheduler: Any, options: dict[str, Any]) -> None:
-        self._scheduler, self._options = scheduler, options
+    def __init__(self, scheduler: Scheduler, generators: Sequence[torch.Generator] = ()) -> None:
+        self._scheduler: Any = scheduler
+        draws = "generator" in inspect.signature(scheduler.step).parameters
+        self._options = {"generator": list(generators)} if draws else {}
         self._updates = updates(scheduler)
         self._clean: Tensor | None = None
 
     def begin(self, index: int) -> None:
-        """Tell a scheduler that counts its steps where it is; to look for itself it would have to wait for a GPU."""
+        """Set the step of a scheduler that counts its steps; to look for itself it would have to wait for a GPU."""
         counts = isinstance(self._scheduler, EulerDiscreteScheduler | DPMSolverMultistepScheduler)
         if self._updates is not None and counts:
             self._scheduler._step_index = index
@@ -84,8 +89,8 @@ class Watch:
         Raises:
             PluginError: the latents are on a CPU and not finite.
         """
-        found = ~torch.isfinite(latents) if faults is None else faults
-        self._kept.append((index, form, found))
+        not_finite = ~torch.isfinite(latents) if faults is None else faults
+        self._kept.append((index, form, not_finite))
         if latents.device.type == "cpu":
             self.finish()
 
@@ -95,8 +100,8 @@ class Watch:
         Raises:
             PluginError: latents were not finite; it names the first step.
         """
-        for index, form, found in self._kept:
-            if found.cpu().numpy().any():
+        for index, form, not_finite in self._kept:
+            if not_finite.cpu().numpy().any():
                 raise PluginError(
                     "sampler", f"step {index}", f"the latents are not finite; the form was {form}"
                 )

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from ..api.branches import LinearForm
 from ..api.guidance import Guidance, Step
 from ..api.plugin import Plugin
+from ..api.schedulers import SCHEDULERS
 from ..api.text_encoder import TextEncoder
 from ..errors import UserError
-from ..sampling.schedulers import SCHEDULERS
 from ..scene.image_io import open_image
 from ..scene.record import record
 from ..scene.scene import ImageSource, Scene, SceneImage

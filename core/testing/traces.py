@@ -35,7 +35,7 @@ _MOVING = (
     "subprocess.Popen",
     "urllib.Request",
 )
-"""What the interpreter tells of, beside files that are opened for writing."""
+"""What the interpreter reports, beside files that are opened for writing."""
 
 
 def check_unet_is_restored(plugin: Plugin, case: Case) -> None:

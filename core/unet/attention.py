@@ -8,7 +8,7 @@ from __future__ import annotations
 from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ...kernels.cross_attention import Segment, Segments
@@ -116,12 +116,3 @@ def _out(layer: Attention, attended: Float[Tensor, "r n heads d"]) -> Float[Tens
     project, dropout = layer.to_out
     hidden: Tensor = dropout(project(rearrange(attended, "r n heads d -> r n (heads d)")))
     return hidden
-
-
-def cross_attention_paths(unet: nn.Module) -> dict[str, Attention]:
-    """Every cross-attention layer by its transformer block's path, in the order in which the UNet runs them."""
-    found = {
-        name.removesuffix(".attn2"): layer for name, layer in unet.named_modules() if name.endswith(".attn2")
-    }
-    order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
-    return dict(sorted(found.items(), key=lambda item: order[item[0].split(".", 1)[0]]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -78,10 +78,12 @@ class Conditions:
 
     Args:
         context: text states.
+        added: what enters by the time embedding, by name.
         tokens, regions, inserts, edits, residuals, channels, deltas: the groups of each port.
     """
 
     context: Float[Tensor, "r t d"]
+    added: Mapping[str, Float[Tensor, "r ..."]] = field(default_factory=dict)
     tokens: tuple[Group[ContextTokens], ...] = ()
     regions: tuple[Group[TextRegion], ...] = ()
     inserts: tuple[Group[BlockInsert], ...] = ()
@@ -125,18 +127,24 @@ class Conditions:
         key = (path, *grid)
         if key in self._segments:
             return self._segments[key]
-        made = make()
-        if not made.key.requires_grad and not made.value.requires_grad and not torch.compiler.is_compiling():
-            self._segments[key] = made
-        return made
+        segments = make()
+        differentiable = segments.key.requires_grad or segments.value.requires_grad
+        if not differentiable and not torch.compiler.is_compiling():
+            self._segments[key] = segments
+        return segments
 
 
-def gather(contexts: Sequence[Float[Tensor, "t d"]], rows: Sequence[Contribution]) -> Conditions:
+def gather(
+    contexts: Sequence[Float[Tensor, "t d"]],
+    rows: Sequence[Contribution],
+    added: Sequence[Mapping[str, Float[Tensor, "..."]]] = ({},),
+) -> Conditions:
     """Group the contributions of all rows by port and module.
 
     Args:
         contexts: every row's text states, with port 2's overwriting already applied.
         rows: every row's contribution.
+        added: what enters every row's time embedding, by the same names.
     """
     context = torch.stack(list(contexts))
     for entries in rows:
@@ -153,6 +161,7 @@ def gather(contexts: Sequence[Float[Tensor, "t d"]], rows: Sequence[Contribution
 
     return Conditions(
         context,
+        {name: torch.stack([row[name] for row in added]) for name in added[0]},
         tokens=groups(
             ContextTokens,
             lambda e: e.tokens,
@@ -183,13 +192,13 @@ def _group(
                 # one row may hold two entries of the same modules: each is a group of its own
                 seen[shared] = seen.get(shared, -1) + 1
                 collected.setdefault((shared, seen[shared]), []).append((row, entry))
-    for found in collected.values():
-        numbers = [row for row, _ in found]
+    for members in collected.values():
+        numbers = [row for row, _ in members]
         yield Group(
-            entry=found[0][1],
+            entry=members[0][1],
             rows=None if numbers == list(range(len(rows))) else torch.tensor(numbers, device=device),
-            state=torch.stack([state(entry) for _, entry in found]),
-            strength=torch.tensor([entry.strength for _, entry in found], device=device),
+            state=torch.stack([state(entry) for _, entry in members]),
+            strength=torch.tensor([entry.strength for _, entry in members], device=device),
         )
 
 

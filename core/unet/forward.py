@@ -20,6 +20,7 @@ from torch import Tensor
 from ..api.attention_maps import Grid, Look, MapRecorder, Site
 from ..api.ports import Residuals
 from ..errors import UserError
+from ..families import family_of
 from .attention import cross_attention, repeated, self_attention
 from .compile import Compiled, Prediction
 from .conditions import Conditions
@@ -27,14 +28,6 @@ from .weight_deltas import installed
 
 _BLOCKS = frozenset(
     {"CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UNetMidBlock2DCrossAttn"}
-)
-_UNUSED = (
-    "addition_embed_type",
-    "class_embed_type",
-    "encoder_hid_dim_type",
-    "num_class_embeds",
-    "time_cond_proj_dim",
-    "cross_attention_norm",
 )
 
 
@@ -55,7 +48,7 @@ _PREFIX = (
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Pass:
     """One forward pass: its conditions, what to capture, and what was captured so far."""
 
     conditions: Conditions
@@ -71,7 +64,7 @@ class UNetForward:
     """Evaluates a frozen UNet under conditions.
 
     Args:
-        unet: a UNet of the Stable Diffusion 1.x or 2.x kind; its parameters are never written.
+        unet: of one of the families that can be loaded; its parameters are never written.
         compiled: runs `_forward` in a compiled form.
         share: compute rows of the same latents once until they part. None is yes on a GPU and when compiled, and no on
             a CPU, where a batch of another size rounds otherwise in the last bit, which 20 steps were seen to enlarge
@@ -86,6 +79,8 @@ class UNetForward:
     ) -> None:
         _check(unet)
         self.unet = unet
+        self._family = family_of(unet.config)
+        self._family.check(unet.config)
         self._share = unet.device.type != "cpu" or compiled is not None if share is None else share
         self._compiled = compiled
         # diffusers looks through all parameters for it at every call
@@ -111,17 +106,21 @@ class UNetForward:
             else:
                 predicted, captured = self._compiled(self._forward, latents, timestep, conditions, look)
         if maps is not None:
-            maps.probabilities.update({Site(path, grid): found for path, grid, found in captured})
+            maps.probabilities.update(
+                {Site(path, grid): probabilities for path, grid, probabilities in captured}
+            )
         return predicted
 
     def _forward(self, latents: Tensor, timestep: Tensor, conditions: Conditions, look: Look) -> Prediction:
         unet: Any = self.unet
-        run = _Run(conditions, look)
+        run = _Pass(conditions, look)
         copies = len(conditions.context) // len(latents)
         if copies > 1 and not (self._share and _begin_alike(unet, conditions)):
             latents, copies = repeated(latents, copies), 1
         hidden = 2 * latents - 1.0 if unet.config.center_input_sample else latents
         early = unet.time_embedding(unet.get_time_embed(sample=hidden, timestep=timestep), None)
+        if (added := self._family.added_embedding(unet, conditions.added)) is not None:
+            early = early + added
         if unet.time_embed_act is not None:
             early = unet.time_embed_act(early)
         time = repeated(early, copies)
@@ -201,6 +200,7 @@ def _begin_alike(unet: Any, conditions: Conditions) -> bool:
     return (
         getattr(unet.down_blocks[0], "attentions", None) is not None
         and not conditions.channels
+        and not conditions.added
         and not any(group.entry.path.startswith(_PREFIX) for group in conditions.deltas)
     )
 
@@ -213,7 +213,7 @@ def _add_blocks(hidden: Tensor, number: int, residuals: list[tuple[Any, Residual
 
 
 def _transformer(
-    module: Any, hidden: Float[Tensor, "q c h w"], path: str, run: _Run
+    module: Any, hidden: Float[Tensor, "q c h w"], path: str, run: _Pass
 ) -> Float[Tensor, "r c h w"]:
     """One transformer; it gives every row, also when it was given only the first of ``copies * q`` equal ones."""
     conditions, grid = run.conditions, (hidden.shape[2], hidden.shape[3])
@@ -236,9 +236,11 @@ def _transformer(
                 insert.of(hidden), insert.state.to(hidden), insert.strength.to(hidden), grid
             )
             hidden = insert.put(hidden, part)
-        attended, found = cross_attention(block.attn2, block.norm2(hidden), site, conditions, run.look)
-        if found is not None:
-            run.captured.append((site.path, grid, found))
+        attended, probabilities = cross_attention(
+            block.attn2, block.norm2(hidden), site, conditions, run.look
+        )
+        if probabilities is not None:
+            run.captured.append((site.path, grid, probabilities))
             if run.done:
                 return residual
         hidden = attended + repeated(hidden, len(attended) // len(hidden))
@@ -256,13 +258,6 @@ def _check(unet: UNet2DConditionModel) -> None:
     unknown = sorted({type(block).__name__ for block in blocks} - _BLOCKS)
     if unknown:
         raise UserError("UNet", f"blocks among {sorted(_BLOCKS)}", ", ".join(unknown))
-    for name in _UNUSED:
-        if unet.config.get(name) is not None:
-            raise UserError(
-                f"UNet configuration, field '{name}'",
-                "null, as in Stable Diffusion 1.x and 2.x",
-                repr(unet.config[name]),
-            )
     for name, module in unet.named_modules():
         if isinstance(module, BasicTransformerBlock) and module.norm_type != "layer_norm":
             raise UserError(

@@ -29,6 +29,7 @@ class ClassifierFree(Guidance):
     name: ClassVar[str] = "classifier_free"
     neutral: ClassVar[Mapping[str, Any]] = {"scale": 1.0}
     scene_fields: ClassVar[frozenset[str]] = frozenset()
+    other_names: ClassVar[Mapping[str, str]] = {"cfg": "scale", "guidance_scale": "scale"}
 
     scale: Annotated[float, Field(description="guidance scale; 1 is off")] = 7.5
     negative_prompt: Annotated[str, Field(description="what the null branch reads")] = ""

@@ -24,10 +24,7 @@ def source_latents(scene: Scene, model: ModelView) -> Float[Tensor, "c h w"]:
     if image.size != (width, height):
         size = f"{image.width} x {image.height}"
         raise UserError(place, f"a picture of {width} x {height} pixels", size, "Resize or crop it first.")
-    pixels = to_tensor(image).to(model.vae.device, model.vae.dtype)[None] * 2.0 - 1.0
-    latents: Tensor = model.vae.encode(pixels).latent_dist.mode()[0]
-    scale = float(model.vae.config["scaling_factor"])
-    return (latents * scale).to(model.device)
+    return model.latents(to_tensor(image).to(model.vae.dtype)[None] * 2.0 - 1.0)[0]
 
 
 def editable(scene: Scene, model: ModelView) -> Float[Tensor, "h w"]:

@@ -109,6 +109,7 @@ from .core.errors import (
 from .core.errors import (
     did_you_mean as did_you_mean,
 )
+from .core.families.blocks import cross_attention_paths as cross_attention_paths
 from .core.scene import Box as Box
 from .core.scene import ImageSource as ImageSource
 from .core.scene import Scene as Scene
@@ -142,6 +143,5 @@ from .core.testing import (
 from .core.testing import (
     random_unet as random_unet,
 )
-from .core.unet.attention import cross_attention_paths as cross_attention_paths
 from .core.unet.attention import self_attention as self_attention
 from .core.unet.weight_deltas import apply_deltas as apply_deltas

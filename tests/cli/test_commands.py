@@ -238,7 +238,8 @@ def test_every_command_and_setting_is_documented() -> None:
 
     import typer
 
-    from weft.core.runfile.settings import Sampler, Settings
+    from weft.core.api.sampler_settings import SamplerSettings
+    from weft.core.runfile.settings import Settings
     from weft.core.scene import Subject
 
     docs = Path(__file__).parents[2] / "docs"
@@ -249,7 +250,7 @@ def test_every_command_and_setting_is_documented() -> None:
     for command in commands + groups:
         assert f"`weft {command}" in page
     page = (docs / "run-files.md").read_text()
-    for section in (Settings, Subject, Sampler):
+    for section in (Settings, Subject, SamplerSettings):
         for field in dataclasses.fields(section):
             assert f"`{field.name}`" in page
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import weft
 from weft.cli.app import app
 from weft.core.api.generation_settings import GenerationSettings
+from weft.core.api.sampler_settings import SamplerSettings
 from weft.core.jobs.gallery import PAGE, POLICY
 from weft.core.provenance.write import OVERLAY, write_item
 
@@ -51,7 +52,14 @@ class Page(HTMLParser):
 
 
 def settings(model: Path) -> GenerationSettings:
-    parts = ("ddim", 5, (16, 24), 8, "normal", "cpu", "AVX2", "float32", 1)
+    parts = (
+        SamplerSettings("ddim", 5, width=24, height=16, batch_size=8),
+        "normal",
+        "cpu",
+        "AVX2",
+        "float32",
+        1,
+    )
     return GenerationSettings(str(model), None, (), (weft.ClassifierFree(7.5),), *parts)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import diffusers
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
 import weft
+from weft.core.api.schedulers import SCHEDULERS
 from weft.core.load import load
-from weft.core.sampling.schedulers import SCHEDULERS
 from weft.testing import random_model
 
 SEEDS = (1, 2, 3)
@@ -28,7 +27,7 @@ def tiny_folder():
 def compare(folder, scheduler: str, height: int, width: int, steps: int) -> float:
     theirs = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, torch_dtype=torch.float32)
     theirs.set_progress_bar_config(disable=True)
-    theirs.scheduler = getattr(diffusers, SCHEDULERS[scheduler]).from_config(theirs.scheduler.config)
+    theirs.scheduler = SCHEDULERS[scheduler].scheduler_class.from_config(theirs.scheduler.config)
     prompt = "a red star left of a blue car on grass"
     expected = theirs(
         [prompt] * 3,

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import weft
-from weft.core.sampling.schedulers import make_scheduler
+from weft.core.api.schedulers import make_scheduler
 from weft.testing import random_model, random_unet
 
 PROMPT = "a red star left of a blue car on grass"

@@ -220,7 +220,7 @@ def fusers(unet, width: int):
     import torch
     from diffusers.models.attention import GatedSelfAttentionDense
 
-    from weft.core.unet.attention import cross_attention_paths
+    from weft.core.families.blocks import cross_attention_paths
 
     modules = {}
     with torch.random.fork_rng():

@@ -15,8 +15,9 @@ from typing import Any
 from PIL import Image
 
 from ...api.generation_settings import GenerationSettings
+from ...api.sampler_settings import BATCH_SIZE
 from ...errors import UserError, WeftError
-from ...pipeline import BATCH_SIZE, Pipeline
+from ...pipeline import Pipeline
 from ...runfile.run import Run
 from ...scene.pixels import open_image
 from ..batch_runner import Drawer, rectangle

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import textwrap
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +114,17 @@ def test_every_hook_and_plugin_is_documented() -> None:
         assert "None means" in text
     for item in registry().plugins():
         assert item.value.summary().endswith((".", ")")), item.name
+
+
+def test_the_core_names_no_plugin_but_the_default() -> None:
+    core = Path(weft.__file__).parent / "core"
+    names = {found.name for found in registry().plugins()}
+    mentions = {
+        (path.relative_to(core).as_posix(), name)
+        for path in sorted(core.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for name in names
+        if node.value == name or ("_" in name and name in node.value)
+    }
+    assert mentions == {("api/guidance.py", "classifier_free")}

@@ -92,9 +92,9 @@ def made(seeds: Sequence[Sequence[int]]) -> list[Item]:
 
 
 def _run(prompt: str, seeds: tuple[int, ...]) -> Run:
-    from weft.core.runfile.settings import Sampler
+    from weft.core.api.sampler_settings import SamplerSettings
 
-    sampler = Sampler(steps=1, width=32, height=32)
+    sampler = SamplerSettings(steps=1, width=32, height=32)
     return Run("random", Scene(prompt), (), (), sampler, seeds, {})
 
 

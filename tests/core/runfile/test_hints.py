@@ -10,9 +10,10 @@ import pytest
 from pydantic import Field
 
 from weft import ClassifierFree
+from weft.core.api.sampler_settings import SamplerSettings
 from weft.core.runfile.field_docs import described, descriptions
 from weft.core.runfile.hints import about, advice, other_name, untyped
-from weft.core.runfile.settings import Sampler, Settings
+from weft.core.runfile.settings import Settings
 from weft.core.scene import Subject, record
 from weft.core.scene.fields import holder
 
@@ -131,6 +132,6 @@ def test_a_plugin_without_a_name(section, said) -> None:
 
 
 def test_every_setting_can_be_explained() -> None:
-    for section in (Settings, Sampler, Subject):
+    for section in (Settings, SamplerSettings, Subject):
         for name in section.__dataclass_fields__:
             assert about(section, (name,)).startswith(f"{name}: "), name

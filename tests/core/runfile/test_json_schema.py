@@ -11,8 +11,9 @@ import pytest
 from weft import record
 from weft.core.api.guidance import Guidance
 from weft.core.api.registry import Registry
+from weft.core.api.sampler_settings import SamplerSettings
 from weft.core.runfile.json_schema import run_file_schema
-from weft.core.runfile.settings import Sampler, Settings
+from weft.core.runfile.settings import Settings
 from weft.core.runfile.strict_yaml import parse_yaml, read_yaml
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
@@ -163,7 +164,7 @@ def test_every_setting_and_parameter_is_described(schema: dict[str, Any]) -> Non
         if len(setting.get("description", "")) < 5
     ]
     assert undescribed == []
-    assert schema["definitions"]["Sampler"]["properties"]["steps"]["maximum"] == 1000
+    assert schema["definitions"]["SamplerSettings"]["properties"]["steps"]["maximum"] == 1000
 
 
 def test_a_plugin_from_elsewhere_is_in_it() -> None:
@@ -198,5 +199,5 @@ def test_the_schema_knows_every_setting(schema: dict[str, Any]) -> None:
 
     names = {field.name for field in dataclasses.fields(Settings)}
     assert set(schema["properties"]) == names | {"sweep", "scenes"}
-    sampler = {field.name for field in dataclasses.fields(Sampler)}
-    assert set(schema["definitions"]["Sampler"]["properties"]) == sampler
+    sampler = {field.name for field in dataclasses.fields(SamplerSettings)}
+    assert set(schema["definitions"]["SamplerSettings"]["properties"]) == sampler

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from weft import ClassifierFree
+from weft.core.api.sampler_settings import SamplerSettings
 from weft.core.runfile.read import read_run_file
 from weft.core.runfile.run import Run
-from weft.core.runfile.settings import Sampler
 from weft.core.runfile.strict_yaml import FileErrors
 
 GOOD = """\
@@ -77,9 +77,9 @@ def test_a_model_may_be_a_folder_beside_the_file(folder: Path) -> None:
 
 
 def test_the_schedulers_are_those_of_the_engine() -> None:
-    from weft.core.sampling.schedulers import SCHEDULERS
+    from weft.core.api.schedulers import SCHEDULERS
 
-    assert get_args(get_type_hints(Sampler)["scheduler"]) == tuple(SCHEDULERS)
+    assert get_args(get_type_hints(SamplerSettings)["scheduler"]) == tuple(SCHEDULERS)
 
 
 WRONG = [

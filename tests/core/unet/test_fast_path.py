@@ -30,9 +30,10 @@ from weft.core.api.ports import (
     WeightDelta,
 )
 from weft.core.api.predictions import Predictions
+from weft.core.api.schedulers import SCHEDULERS
+from weft.core.families.blocks import cross_attention_paths
 from weft.core.sampling.scheduler_step import Stepper, Watch
-from weft.core.sampling.schedulers import SCHEDULERS
-from weft.core.unet.attention import cross_attention, cross_attention_paths
+from weft.core.unet.attention import cross_attention
 from weft.core.unet.conditions import gather
 from weft.core.unet.forward import UNetForward
 from weft.testing import random_pipeline, random_unet
@@ -166,12 +167,12 @@ def test_evaluations_are_the_sum_of_the_supports() -> None:
 def test_sum_and_step_are_one_operation(name: str, theirs: int) -> None:
     """Of three branches, at a step in the middle; diffusers' operations are counted beside it."""
     scheduler = (
-        getattr(diffusers, SCHEDULERS[name])(beta_schedule="scaled_linear", clip_sample=False)
+        SCHEDULERS[name].scheduler_class(beta_schedule="scaled_linear", clip_sample=False)
         if name == "ddim"
-        else getattr(diffusers, SCHEDULERS[name])(beta_schedule="scaled_linear")
+        else SCHEDULERS[name].scheduler_class(beta_schedule="scaled_linear")
     )
     scheduler.set_timesteps(10)
-    stepper, watch = Stepper(scheduler, {}), Watch()
+    stepper, watch = Stepper(scheduler), Watch()
     branches = [Branch(prompt=text) for text in "abc"]
     form = LinearForm({branches[0]: 5.0, branches[1]: -1.0, branches[2]: -3.0})
     x = normal(1, 4, 8, 8)
@@ -185,7 +186,7 @@ def test_sum_and_step_are_one_operation(name: str, theirs: int) -> None:
         counted.append(operations.names)
     assert counted == [["combine_and_step"]] * 3
 
-    other = getattr(diffusers, SCHEDULERS[name]).from_config(scheduler.config)
+    other = SCHEDULERS[name].scheduler_class.from_config(scheduler.config)
     other.set_timesteps(10)
     for index, timestep in enumerate(other.timesteps[:3]):
         other.scale_model_input(x, timestep)

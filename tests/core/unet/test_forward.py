@@ -7,7 +7,7 @@ import torch
 
 import weft
 from weft.core.api.attention_maps import MapRecorder
-from weft.core.unet.attention import cross_attention_paths
+from weft.core.families.blocks import cross_attention_paths
 from weft.core.unet.conditions import gather
 from weft.core.unet.forward import UNetForward
 from weft.testing import random_unet

@@ -18,9 +18,9 @@ import weft
 from weft.core.api.branches import Branch
 from weft.core.api.conditioner import Fixed
 from weft.core.api.ports import ContextTokens, WeightDelta
+from weft.core.families.blocks import cross_attention_paths
 from weft.core.load import load
 from weft.core.sampling.branch_evaluator import PreparedScene
-from weft.core.unet.attention import cross_attention_paths
 from weft.plugins.conditioners.pseudo_word.networks import PseudoWordNetworks
 from weft.testing import random_tower
 

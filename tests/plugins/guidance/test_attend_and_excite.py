@@ -317,7 +317,7 @@ def test_altering_lowers_the_loss_and_then_costs_nothing() -> None:
 
 def test_a_step_means_the_same_at_every_scale_of_the_latents() -> None:
     """Euler's latents are larger than what the UNet reads; the move that it sees is the same."""
-    from weft.core.sampling.attention_energy import descend
+    from weft.core.sampling.attention_energy import EnergyDescent
     from weft.core.sampling.branch_evaluator import BranchEvaluator, PreparedScene
     from weft.core.unet.forward import UNetForward
 
@@ -327,7 +327,9 @@ def test_a_step_means_the_same_at_every_scale_of_the_latents() -> None:
     paths = pipe.map_paths((8, 8))
     step, timestep = Step(0, 5, 900.0, Branch()), torch.tensor(900)
     moved = [
-        descend(weft.AttendAndExcite(2e4), latents / k, torch.tensor(k), timestep, evaluator, paths, step)[0]
+        EnergyDescent(weft.AttendAndExcite(2e4), evaluator, paths, step, timestep, torch.tensor(k)).run(
+            latents / k
+        )[0]
         * k
         for k in (1.0, 0.125)
     ]

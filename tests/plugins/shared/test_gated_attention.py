@@ -8,7 +8,7 @@ from diffusers.models.attention import GatedSelfAttentionDense
 from diffusers.models.embeddings import get_fourier_embeds_from_boundingbox
 
 from weft.core.api.ports import BlockInsert
-from weft.core.unet.attention import cross_attention_paths
+from weft.core.families.blocks import cross_attention_paths
 from weft.core.unet.conditions import Conditions, Group
 from weft.core.unet.forward import UNetForward
 from weft.plugins.shared.gated_attention import (

@@ -1,0 +1,141 @@
+"""Stable Diffusion 1.x and 2.x: one CLIP text transformer, nothing added to the time embedding. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from ..api.family import Configuration, Family, TextCondition
+from ..errors import UserError
+from .blocks import paths_of_size
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from ..api.ports import TokenEmbeddings
+    from ..api.text_encoder import PromptTokens, TextEncoder
+
+_UNUSED = (
+    "addition_embed_type",
+    "class_embed_type",
+    "encoder_hid_dim_type",
+    "num_class_embeds",
+    "time_cond_proj_dim",
+    "cross_attention_norm",
+)
+
+_MARKS = {
+    "unet": "model.diffusion_model.input_blocks.0.0.weight",
+    "vae": "first_stage_model.encoder.conv_in.weight",
+    "text_encoder": "cond_stage_model.transformer.",
+}
+"""The beginnings of names that a single file of version 1.x has, by the network that they are of."""
+
+_OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+
+
+@final
+class StableDiffusion1(Family):
+    """Stable Diffusion 1.x, and 2.x in diffusers layout (Rombach et al. 2022, arXiv 2112.10752)."""
+
+    name: ClassVar[str] = "sd1"
+    card: ClassVar[str] = "sd15"
+    towers: ClassVar[Mapping[str, str]] = {"text_encoder": "tokenizer"}
+
+    def recognises(self, unet: Configuration) -> bool:
+        return all(unet.get(name) is None for name in _UNUSED)
+
+    def recognises_file(self, names: Collection[str]) -> bool:
+        return all(any(name.startswith(mark) for name in names) for mark in _MARKS.values())
+
+    def check(self, unet: Configuration) -> None:
+        for name in _UNUSED:
+            if unet.get(name) is not None:
+                raise UserError(
+                    f"UNet configuration, field '{name}'",
+                    "null, as in Stable Diffusion 1.x and 2.x",
+                    repr(unet[name]),
+                )
+
+    def split(
+        self, tensors: Mapping[str, Tensor], configurations: Mapping[str, Configuration], file: str
+    ) -> dict[str, dict[str, Tensor]]:
+        from diffusers.loaders.single_file_utils import (
+            convert_ldm_clip_checkpoint,
+            convert_ldm_unet_checkpoint,
+            convert_ldm_vae_checkpoint,
+        )
+
+        for part, mark in _MARKS.items():
+            if not any(name.startswith(mark) for name in tensors):
+                hint = "A Stable Diffusion 2.x or XL file has another text encoder; use its diffusers folder."
+                expected = f"a Stable Diffusion 1.x checkpoint with '{mark}' ({part})"
+                raise UserError(f"file '{file}'", expected, "none", hint)
+        whole = dict(tensors)
+        try:  # what comes of diffusers' conversion is compared name by name and shape by shape afterwards
+            return {
+                "unet": convert_ldm_unet_checkpoint(whole, dict(configurations["unet"])),
+                "vae": convert_ldm_vae_checkpoint(whole, dict(configurations["vae"])),
+                "text_encoder": convert_ldm_clip_checkpoint(whole),
+            }
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"file '{file}'", "the key names of Stable Diffusion 1.x", f"others ({error})"
+            ) from None
+
+    def renamed(self, part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if part == "text_encoder":
+            names = {name: name.removeprefix("text_model.") for name in tensors}
+            drop = ("position_ids", "text_projection.weight")
+            return {new: tensors[name] for name, new in names.items() if not new.endswith(drop)}
+        if part == "vae":
+            renamed = {}
+            for name, tensor in tensors.items():
+                if ".attentions." in name:
+                    for old, new in _OLD_ATTENTION.items():
+                        name = name.replace(old, new)
+                    if ".to_" in name and name.endswith("weight"):
+                        tensor = tensor.flatten(1)  # 1x1 convolutions in the oldest files
+                renamed[name] = tensor
+            return renamed
+        return dict(tensors)
+
+    def text_encoder(self, towers: Mapping[str, tuple[Any, Any]]) -> TextEncoder:
+        from ..api.text_encoder import TextEncoder
+
+        return TextEncoder(*towers["text_encoder"])
+
+    def condition(
+        self,
+        text: TextEncoder,
+        tokens: PromptTokens,
+        embeddings: Sequence[TokenEmbeddings],
+        size: tuple[int, int],
+    ) -> TextCondition:
+        return TextCondition(text.encode(tokens, embeddings))
+
+    def added_embedding(
+        self, unet: Any, added: Mapping[str, Float[Tensor, "r ..."]]
+    ) -> Float[Tensor, "r c"] | None:
+        return None
+
+    def map_paths(self, unet: Any, latent_size: tuple[int, int], positions: int) -> frozenset[str]:
+        return paths_of_size(unet, latent_size, positions)
+
+    def native_size(self, unet: Configuration, vae: Configuration) -> tuple[int, int]:
+        side = int(unet["sample_size"]) * self.latent_factor(vae)
+        return side, side
+
+    def latent_factor(self, vae: Configuration) -> int:
+        return int(2 ** (len(vae["block_out_channels"]) - 1))
+
+    def to_latents(self, vae: Any, pixels: Float[Tensor, "s 3 _h _w"]) -> Float[Tensor, "s c h w"]:
+        latents: Tensor = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode()
+        return latents * float(vae.config["scaling_factor"])
+
+    def to_pixels(self, vae: Any, latents: Float[Tensor, "s c h w"]) -> Float[Tensor, "s 3 _h _w"]:
+        pixels: Tensor = vae.decode(
+            (latents / vae.config["scaling_factor"]).to(vae.dtype), return_dict=False
+        )[0]
+        return pixels

@@ -1,0 +1,149 @@
+"""A chain of guidance strategies: every call of one is guarded, and what it gives back is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..api.branches import Branch, LinearForm
+from ..api.conditioner import Conditioner
+from ..api.guidance import Batch, Energy, Guidance, LatentEdit, Step
+from ..api.predictions import Predictions
+from ..errors import PluginError
+from ..scene.scene import Scene
+from .guarded import guarded
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class StepForms:
+    """What one step evaluates.
+
+    Args:
+        form: weighs the predictions.
+        reads: of each strategy, the forms whose values its `combine` is given.
+    """
+
+    form: LinearForm
+    reads: Sequence[Sequence[LinearForm]]
+
+    @property
+    def evaluated(self) -> LinearForm:
+        """The form, and with a coefficient of 0 the branches that are only read."""
+        evaluated = self.form
+        for one in (one for forms in self.reads for one in forms):
+            evaluated = evaluated + 0.0 * one
+        return evaluated
+
+
+@dataclass(frozen=True)
+class GuidanceChain:
+    """Strategies that are applied in order.
+
+    Raises:
+        PluginError: from any method: a strategy raised, broke the sum of 1, or gave another shape.
+    """
+
+    strategies: Sequence[Guidance]
+
+    def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
+        """Refuse a run that a strategy cannot serve.
+
+        Raises:
+            UserError: from a strategy.
+        """
+        for strategy in self.strategies:
+            guarded(strategy.name, "check", partial(strategy.check, scenes, conditioners))
+
+    def begin(self, batch: Batch) -> GuidanceChain:
+        """The chain to use for one batch."""
+        return GuidanceChain(
+            [guarded(one.name, "begin", partial(one.begin, batch)) for one in self.strategies]
+        )
+
+    def energies(self, step: Step) -> Iterator[Energy]:
+        """Those that move the latents at this step; each is asked when it is its turn."""
+        for strategy in self.strategies:
+            place = f"applies at step {step.index}"
+            if isinstance(strategy, Energy) and guarded(
+                strategy.name, place, partial(strategy.applies, step)
+            ):
+                yield strategy
+
+    def forms(self, full: Branch, step: Step) -> StepForms:
+        """The support of the chain's form, and of the forms that each strategy reads."""
+        form = LinearForm.of(full)
+        reads: list[list[LinearForm]] = []
+        for strategy in self.strategies:
+            # with what an earlier strategy reads go the branches of it that this one replaces, for example by
+            # switching off
+            reads = [[_rewritten(strategy, one, step) for one in forms] for forms in reads]
+            place = f"reads at step {step.index}"
+            read = guarded(strategy.name, place, partial(strategy.reads, form, step))
+            reads.append([_checked(strategy, place, one) for one in read])
+            form = _rewritten(strategy, form, step)
+        return StepForms(form.support(), [[one.support() for one in forms] for forms in reads])
+
+    def combine(
+        self, predictions: Predictions, forms: StepForms, step: Step
+    ) -> Float[Tensor, "s c h w"] | None:
+        """The prediction, where a strategy makes it of the sum; None where the sum is the prediction."""
+        if not any(strategy.combines(step) for strategy in self.strategies):
+            return None
+        place = f"combine at step {step.index}"
+        guided = predictions.sum(forms.form)
+        for strategy, reads in zip(self.strategies, forms.reads, strict=True):
+            values = [predictions.sum(one) for one in reads]
+            combined = guarded(strategy.name, place, partial(strategy.combine, guided, values, step))
+            guided = _shaped(strategy, place, combined, guided)
+        return guided
+
+    def before(self, latents: Float[Tensor, "s c h w"], step: Step) -> Float[Tensor, "s c h w"]:
+        """The latents to begin a step with."""
+        for strategy in self._edits():
+            latents = _edited(strategy, "before", strategy.before, latents, step)
+        return latents
+
+    def after(self, latents: Float[Tensor, "s c h w"], step: Step) -> Float[Tensor, "s c h w"]:
+        """The latents to go on with after a step; the very same tensor where no strategy edits them."""
+        for strategy in self._edits():
+            latents = _edited(strategy, "edit", strategy.edit, latents, step)
+        return latents
+
+    def _edits(self) -> list[LatentEdit]:
+        return [strategy for strategy in self.strategies if isinstance(strategy, LatentEdit)]
+
+    @property
+    def edits(self) -> bool:
+        """Whether a strategy edits latents."""
+        return bool(self._edits())
+
+
+def _rewritten(strategy: Guidance, form: LinearForm, step: Step) -> LinearForm:
+    place = f"rewrite at step {step.index}"
+    return _checked(strategy, place, guarded(strategy.name, place, lambda: strategy.rewrite(form, step)))
+
+
+def _checked(strategy: Guidance, place: str, form: LinearForm) -> LinearForm:
+    if not form.support() or abs(form.total - 1.0) > TOLERANCE:
+        raise PluginError(strategy.name, place, f"the coefficients must sum to 1, found {form}")
+    return form
+
+
+def _edited(
+    strategy: LatentEdit, method: str, edit: Callable[[Tensor, Step], Tensor], latents: Tensor, step: Step
+) -> Tensor:
+    place = f"{method} at step {step.index}"
+    return _shaped(strategy, place, guarded(strategy.name, place, partial(edit, latents, step)), latents)
+
+
+def _shaped(strategy: Guidance, place: str, tensor: Tensor, like: Tensor) -> Tensor:
+    if tensor.shape != like.shape:
+        shapes = f"expected shape {tuple(like.shape)}, found {tuple(tensor.shape)}"
+        raise PluginError(strategy.name, place, shapes)
+    return tensor
