@@ -251,8 +251,7 @@ def measure(
         images = draw(pipe, [case.caption for case in chunk], seeds, settings)
         renders = _tensor([case.picture.image(pipe.size[0]) for case in chunk]) * 2 - 1
         with torch.no_grad():
-            latents = pipe.vae.encode(renders.to(pipe.vae.device, pipe.vae.dtype)).latent_dist.mode()
-        rebuilt = pipe.decode(latents * pipe.vae.config["scaling_factor"])
+            rebuilt = pipe.decode(pipe.view(pipe.size).latents(renders))
         again = judge.read(_tensor(rebuilt))
         with kept.open("a") as file:
             for case, pictures, other in zip(chunk, images, again, strict=True):

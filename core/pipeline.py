@@ -140,12 +140,12 @@ class Pipeline:
         sampler = self._sampler(scheduler, steps, width, height, batch_size, reproducibility)
         if not scenes or not seeds:
             raise UserError("field 'seeds'" if scenes else "scene", "at least one", "none")
-        given = [_resolved(item, "conditioner", Conditioner) for item in conditioners]
+        instances = [_resolved(item, "conditioner", Conditioner) for item in conditioners]
         chain = GuidanceChain([_resolved(item, "guidance", Guidance) for item in guidance])
-        named = _named(given)
-        chain.check(scenes, {one.name: one for one in given} | named)
-        warn_of_unread(scenes, [one.scene_fields for one in (*given, *chain.strategies)], stacklevel=3)
-        settings = self._settings(given, chain.strategies, sampler, reproducibility)
+        named = _named(instances)
+        chain.check(scenes, {one.name: one for one in instances} | named)
+        warn_of_unread(scenes, [one.scene_fields for one in (*instances, *chain.strategies)], stacklevel=3)
+        settings = self._settings(instances, chain.strategies, sampler, reproducibility)
         model = self.view(settings.size)
         prepared = [PreparedScene(one, model, named) for one in scenes]
         samples = [(one, seed) for one in prepared for seed in seeds]

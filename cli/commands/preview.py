@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...core.api.registry import registry
 from ...core.errors import UserError
+from ...core.families import family_of
 from ...core.report.scene_drawing import scene_picture
 from ...core.runfile.run import Run
 from ...core.storage.atomic import make_folder, write_image
@@ -16,7 +17,7 @@ from ..options import Output, Overrides, RunFile
 from ..printing import out
 from ..run_files import read_runs
 
-UNKNOWN_SIDE = 512
+UNKNOWN_SIZE = (512, 512)
 """Of a model whose configuration is not here yet: that of Stable Diffusion 1.x."""
 
 
@@ -39,20 +40,19 @@ def run(run_file: RunFile, output: Output = Path("previews"), overrides: Overrid
 
 def size_of(run: Run) -> tuple[int, int]:
     """(height, width) of the images of a run; what it does not say is the model's own."""
-    side = _side(run.model)
-    return run.sampler.height or side, run.sampler.width or side
+    height, width = _native_size(run.model)
+    return run.sampler.height or height, run.sampler.width or width
 
 
-def _side(model: str) -> int:
+def _native_size(model: str) -> tuple[int, int]:
     cards = registry().models()
     folder = cards[model].folder if model in cards else Path(model)
     try:
-        sample = read_config(folder / "unet" / "config.json")["sample_size"]
-        blocks = read_config(folder / "vae" / "config.json")["block_out_channels"]
-        side = int(sample * 2 ** (len(blocks) - 1))
-    except (UserError, KeyError, TypeError, OverflowError):
-        return UNKNOWN_SIDE
-    return side if 8 <= side <= 4096 else UNKNOWN_SIDE
+        unet, vae = (read_config(folder / part / "config.json") for part in ("unet", "vae"))
+        size = family_of(unet).native_size(unet, vae)
+    except (UserError, KeyError, TypeError, ValueError, OverflowError):
+        return UNKNOWN_SIZE
+    return size if all(8 <= side <= 4096 for side in size) else UNKNOWN_SIZE
 
 
 def _small_print(runs: Sequence[Run]) -> list[str]:

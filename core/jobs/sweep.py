@@ -12,9 +12,10 @@ from typing import Any
 from PIL import Image
 
 from ..api.conditioner import Conditioner
-from ..api.guidance import Guidance
+from ..api.guidance import DEFAULT_GUIDANCE, Guidance
 from ..api.metric import Measure, Metric, measured
 from ..api.registry import registry
+from ..api.sampler_settings import SamplerSettings
 from ..errors import UserError, did_you_mean
 from ..pipeline import Pipeline
 from ..report.entries import Entry, lines, spread
@@ -22,7 +23,6 @@ from ..report.plot import plot
 from ..report.sheet import Row, sheet
 from ..report.statistics import UNBOUNDED, Interval
 from ..result import Result
-from ..runfile.settings import Sampler
 from ..runfile.settings_tree import split_path
 from ..runfile.sweep import MAX_VARIANTS
 from ..scene.fields import Keys
@@ -86,7 +86,7 @@ def sweep(
     settings: Mapping[str, Sequence[Any]],
     *,
     conditioners: Sequence[str | Conditioner] = (),
-    guidance: Sequence[str | Guidance] = ("classifier_free",),
+    guidance: Sequence[str | Guidance] = DEFAULT_GUIDANCE,
     metrics: Sequence[str] | Mapping[str, Measure] = (),
     **options: Any,
 ) -> Sweep:
@@ -108,12 +108,12 @@ def sweep(
         PluginError: a metric failed; or from `Pipeline.generate`.
     """
     chosen = _metrics(metrics)
-    names = [one.name for one in dataclasses.fields(Sampler)]
+    names = [one.name for one in dataclasses.fields(SamplerSettings)]
     base = _Point(
         scenes=(scene,) if isinstance(scene, Scene) else tuple(scene),
         conditioners=_plugins(conditioners, "conditioner"),
         guidance=_plugins(guidance, "guidance"),
-        sampler=Sampler(**{name: options.pop(name) for name in names if name in options}),
+        sampler=SamplerSettings(**{name: options.pop(name) for name in names if name in options}),
         reproducibility=options.pop("reproducibility", "normal"),
     )
     points = _points(settings)
@@ -134,7 +134,7 @@ class _Point:
     scenes: tuple[Scene, ...]
     conditioners: Sequence[Any]
     guidance: Sequence[Any]
-    sampler: Sampler
+    sampler: SamplerSettings
     reproducibility: Any
 
     def at(self, values: Mapping[str, Any]) -> _Point:

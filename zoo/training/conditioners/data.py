@@ -121,8 +121,7 @@ def _chunk(
     size = (pixels.shape[2], pixels.shape[3])
     model = pipe.view(size)
     with torch.no_grad():
-        encoded = pipe.vae.encode((pixels * 2 - 1).to(pipe.vae.dtype)).latent_dist.mean
-    latents = (encoded * pipe.vae.config["scaling_factor"]).half().cpu().numpy()
+        latents = model.latents(pixels * 2 - 1).half().cpu().numpy()
     ids, nouns, boxes, masks, words, shown = [], [], [], [], [], []
     extended, placeholders = [], []
     for record in chunk:
