@@ -17,14 +17,14 @@ import pytest
 
 import weft
 from weft.core.errors import PluginError, UserError
-from weft.core.runfile.strict_yaml import FileErrors, Problem, read_yaml
+from weft.core.runfile.strict_yaml import FileError, FileErrors, read_yaml
 from weft.kernels.errors import KernelError
 
-PROBLEMS = [
-    Problem("run.yaml", 4, 3, "  box: 7", "a box", "7", "Four numbers."),
-    Problem("run.yaml", 9, 1, "sedes: 1", "a known name", "'sedes'"),
+FILE_ERRORS = [
+    FileError("run.yaml", 4, 3, "  box: 7", "a box", "7", "Four numbers."),
+    FileError("run.yaml", 9, 1, "sedes: 1", "a known name", "'sedes'"),
 ]
-ARGUMENTS: dict[str, object] = {"int": 7, "list[Problem]": PROBLEMS}
+ARGUMENTS: dict[str, object] = {"int": 7, "list[FileError]": FILE_ERRORS}
 """What a constructor takes, by annotation; for a text it is the parameter's own name."""
 
 
@@ -39,7 +39,7 @@ def modules_with_errors() -> Iterator[str]:
     """Those whose text defines an error: importing every module would take half a minute."""
     package = Path(weft.__file__).parent
     for path in itertools.chain.from_iterable(part.rglob("*.py") for part in package.iterdir()):
-        if re.search(r"^class \w+\(.*(Error|Exception|Problem)\b", path.read_text(), re.MULTILINE):
+        if re.search(r"^class \w+\(.*(Error|Exception)\b", path.read_text(), re.MULTILINE):
             yield ".".join(("weft", *path.relative_to(package).with_suffix("").parts))
 
 
@@ -70,7 +70,7 @@ def test_every_error_survives_pickle_and_copy() -> None:
     for module in modules_with_errors():
         importlib.import_module(module)
     kinds = set(errors_of_weft())
-    assert {UserError, PluginError, KernelError, Problem, FileErrors} < kinds
+    assert {UserError, PluginError, KernelError, FileError, FileErrors} < kinds
     for kind in kinds:
         error = raised(kind)
         error.add_note("seen at step 3")
