@@ -65,7 +65,7 @@ def scene_data(scene: Scene) -> Iterator[tuple[str, Keys]]:
     for field, value in _said(scene):
         if isinstance(value, Mapping):
             yield from ((f"{field}.{name}", (field, name)) for name in value)
-        elif isinstance(value, tuple):
+        elif isinstance(value, tuple) and dataclasses.is_dataclass(value[0]):
             for number, part in enumerate(value):
                 yield from ((f"{field}.{inner}", (field, number, inner)) for inner, _ in _said(part, field))
         else:

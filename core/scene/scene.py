@@ -125,7 +125,7 @@ class Scene:
         def changed(source: Any, keys: Keys, spatial: bool) -> ImageSource:
             return change(SceneImage(source, self.place(keys), keys, spatial))
 
-        scene: Scene = map_images(Scene, self, changed)
+        scene: Scene = map_images(type(self), self, changed)
         return scene
 
     def place(self, keys: Keys) -> str:

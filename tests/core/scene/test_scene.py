@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import weft
+from weft.core.provenance.run_file_writer import scene_settings
 from weft.core.scene import ImageSource, locate
 from weft.core.scene.fields import Keys
 from weft.core.scene.images import SpatialImage, map_images
+from weft.core.scene.reading import scene_data, unread
 
 
 @weft.record
@@ -121,6 +123,35 @@ def test_a_field_may_hold_images_in_any_shape() -> None:
         "other": "o",
     }
     assert map_images(Outer, {"maps": 3, "inner": "i"}, upper) == {"maps": 3, "inner": "i"}
+
+
+@weft.record
+class Later(weft.Scene):
+    """A scene as a later version may have it.
+
+    Args:
+        depths: images of depth.
+        weight: of them.
+    """
+
+    depths: tuple[SpatialImage, ...] = ()
+    weight: float = 1.0
+
+
+def test_a_new_field_reaches_images_run_files_and_warnings() -> None:
+    scene = Later("a toy", maps={"edges": "edges.png"}, depths=["near.png", "far.png"])
+    assert [(str(one.source), one.place) for one in scene.images()] == [
+        ("edges.png", "scene, field 'maps.edges'"),
+        ("near.png", "scene, field 'depths'"),
+        ("far.png", "scene, field 'depths'"),
+    ]
+    assert scene_settings(scene, str) == {
+        "prompt": "a toy",
+        "maps": {"edges": "edges.png"},
+        "depths": ["near.png", "far.png"],
+    }
+    assert list(scene_data(scene)) == [("maps.edges", ("maps", "edges")), ("depths", ("depths",))]
+    assert list(unread(scene, [frozenset({"maps"})])) == [("depths", ("depths",))]
 
 
 @pytest.mark.parametrize(
