@@ -73,12 +73,12 @@ class Result:
 
     def overlay(self, phrase: str, image: int = 0, occurrence: int | None = None) -> Image.Image:
         """The image, dark where the phrase was not attended to."""
-        picture = self.images[image]
+        drawn = self.images[image]
         heat = self.attention(phrase, image, occurrence)
         heat = (heat - heat.min()) / (heat.max() - heat.min()).clamp_min(1e-12)
-        size = (picture.height, picture.width)
+        size = (drawn.height, drawn.width)
         shade = F.interpolate(heat[None, None], size=size, mode="bicubic").clamp(0, 1)[0, 0]
-        pixels = np.asarray(picture, dtype=np.float32) * (0.2 + 0.8 * shade.cpu().numpy()[..., None])
+        pixels = np.asarray(drawn, dtype=np.float32) * (0.2 + 0.8 * shade.cpu().numpy()[..., None])
         return Image.fromarray(pixels.round().astype(np.uint8))
 
     def grid(self, columns: int | None = None, gap: int = 4) -> Image.Image:
@@ -98,14 +98,14 @@ class Result:
         Args:
             attention: phrases whose `overlay` is written beside each image, for `weft show`.
         """
-        made = make_folder(Path(folder), "Result.save")
+        target = make_folder(Path(folder), "Result.save")
         paths = []
         for number, (image, one) in enumerate(zip(self.images, self.samples, strict=True)):
             stem = f"{number:04d}-seed{one.seed}"
             for phrase in attention:
                 words = re.sub(r"\W+", "-", phrase)[:60]
-                write_image(self.overlay(phrase, number), made / f"{stem}{OVERLAY}{words}.png")
-            paths.append(write_item(made, stem, image, one.scene, one.seed, self.settings))
+                write_image(self.overlay(phrase, number), target / f"{stem}{OVERLAY}{words}.png")
+            paths.append(write_item(target, stem, image, one.scene, one.seed, self.settings))
         return paths
 
     def _repr_html_(self) -> str:

@@ -98,13 +98,13 @@ class LowRank(ByPath):
 
         Names that are no layer of the model are left to `weft.plugin.fill_module`, which refuses what is left over.
         """
-        found = {
+        ranks_by_path = {
             name.removeprefix(prefix).removesuffix(".lora_A"): tensor.shape[0]
             for name, tensor in tensors.items()
             if name.startswith(prefix) and name.endswith(".lora_A") and tensor.ndim
         }
         known = set(layers(model))
-        ranks = {path: rank for path, rank in found.items() if path in known}
+        ranks = {path: rank for path, rank in ranks_by_path.items() if path in known}
         return cls(model, ranks, ranks, target)
 
     def deltas(self) -> tuple[WeightDelta, ...]:
@@ -117,7 +117,7 @@ class LowRank(ByPath):
 
 
 def layers(model: nn.Module, pattern: str = "") -> tuple[str, ...]:
-    """Paths of the linear and convolution layers in which a regular expression is found; of all by default."""
+    """Paths of the linear and convolution layers in which a regular expression is ranks_by_path; of all by default."""
     return tuple(
         path
         for path, module in model.named_modules()

@@ -49,10 +49,10 @@ class Registry:
     """
 
     def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
-        found = entry_points(group=hookspecs.GROUP) if points is None else points
+        points_read = entry_points(group=hookspecs.GROUP) if points is None else points
         # an editable install next to a wheel can list a distribution twice
         # and a distribution's name is read from its files, once
-        named = {(p.name, p.value, _distribution(p)): p for p in found}
+        named = {(p.name, p.value, _distribution(p)): p for p in points_read}
         self._points = sorted(((p, key[2]) for key, p in named.items()), key=lambda pair: pair[0].name)
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
@@ -76,26 +76,26 @@ class Registry:
             PluginError: its entry point is broken, or two distributions claim the name.
         """
         self._load(lambda point, distribution: point.name == name or distribution == BUILT_IN)
-        found = [item for item in self._plugins if item.name == name]
-        if len(found) > 1:
+        claims = [item for item in self._plugins if item.name == name]
+        if len(claims) > 1:
             raise PluginError(
-                name, "registration", f"claimed by {' and by '.join(item.distribution for item in found)}"
+                name, "registration", f"claimed by {' and by '.join(item.distribution for item in claims)}"
             )
         for broken in self._broken:
-            if broken.name == name and not found:
+            if broken.name == name and not claims:
                 raise PluginError(name, f"distribution '{broken.distribution}'", broken.problem)
         known = [item.name for item in self._plugins if item.value.kind == kind]
-        if not found or found[0].value.kind != kind:
-            came = f"'{name}'" if not found else f"'{name}', which is a {found[0].value.kind}"
+        if not claims or claims[0].value.kind != kind:
+            came = f"'{name}'" if not claims else f"'{name}', which is a {claims[0].value.kind}"
             installed = ", ".join(sorted(known)) or "none is installed"
-            if found:
-                hint = f"It belongs in '{ARGUMENTS[found[0].value.kind]}'."
+            if claims:
+                hint = f"It belongs in '{ARGUMENTS[claims[0].value.kind]}'."
             else:
                 hint = (
                     did_you_mean(name, known) or "Others come in packages of their own, installed with pip."
                 )
             raise UserError(kind, f"an installed {kind} ({installed})", came, hint)
-        plugin: type[Plugin] = found[0].value
+        plugin: type[Plugin] = claims[0].value
         return plugin
 
     def plugins(self) -> list[Found]:
@@ -169,9 +169,9 @@ def _distribution(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else "unknown distribution"
 
 
-def _unique(found: Iterable[Found], kind: str) -> dict[str, Any]:
+def _unique(items: Iterable[Found], kind: str) -> dict[str, Any]:
     chosen: dict[str, Found] = {}
-    for item in found:
+    for item in items:
         if item.name in chosen:
             both = f"{chosen[item.name].distribution} and by {item.distribution}"
             raise PluginError(item.name, "registration", f"{kind} claimed by {both}")

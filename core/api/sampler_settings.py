@@ -41,5 +41,5 @@ class SamplerSettings:
 
     def options(self) -> dict[str, Any]:
         """The keyword arguments of `Pipeline.generate` that are given."""
-        given = ((item.name, getattr(self, item.name)) for item in dataclasses.fields(self))
-        return {name: value for name, value in given if value is not None}
+        values = ((item.name, getattr(self, item.name)) for item in dataclasses.fields(self))
+        return {name: value for name, value in values if value is not None}

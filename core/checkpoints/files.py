@@ -31,16 +31,16 @@ def weights_file(folder: Path) -> Path:
     Raises:
         UserError: there is none, or more than one.
     """
-    found = sorted(
+    candidates = sorted(
         path
         for path in folder.glob("*.safetensors")
         if ".fp16" not in path.name and ".non_ema" not in path.name
     )
-    found = found or sorted(folder.glob("*.fp16.safetensors"))
-    if len(found) != 1:
-        what = "none" if not found else ", ".join(path.name for path in found)
+    candidates = candidates or sorted(folder.glob("*.fp16.safetensors"))
+    if len(candidates) != 1:
+        what = "none" if not candidates else ", ".join(path.name for path in candidates)
         raise UserError(f"folder '{folder}'", "one .safetensors file", what)
-    return found[0]
+    return candidates[0]
 
 
 def model_digests(model: Path) -> dict[str, str]:

@@ -92,7 +92,7 @@ class Drawer:
 
         try:
             with without_warnings():
-                made = pipe.generate(
+                result = pipe.generate(
                     scenes,
                     run.conditioners,
                     run.guidance,
@@ -108,7 +108,7 @@ class Drawer:
             if isinstance(error, WeftError):
                 return _Attempt(error=error.with_traceback(None))
             raise
-        return _Attempt(made.settings, made.images)
+        return _Attempt(result.settings, result.images)
 
     def _too_large(self, batch: Sequence[Item], left: list[Item], listener: Listener) -> list[Item]:
         """Give up the run of a picture that memory cannot take."""

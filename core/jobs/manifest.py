@@ -79,8 +79,8 @@ def _encoded(line: Mapping[str, Any]) -> bytes:
 
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        made = json.loads(line)
+        entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    known = isinstance(made, dict) and all(isinstance(made.get(name), str) for name in _NEEDED)
-    return made if known else None
+    known = isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in _NEEDED)
+    return entry if known else None

@@ -134,11 +134,13 @@ def psnr(first: Image.Image, second: Image.Image) -> float | None:
 
 def _compare(path: Path, place: str, wanted: str) -> None:
     try:
-        found = digest(path.resolve())
+        actual = digest(path.resolve())
     except UserError:
         raise UserError(place, "the file that the picture was drawn with", "no such file") from None
-    if found != wanted:
-        raise UserError(place, f"SHA-256 {wanted[:12]}..., as when the picture was drawn", f"{found[:12]}...")
+    if actual != wanted:
+        raise UserError(
+            place, f"SHA-256 {wanted[:12]}..., as when the picture was drawn", f"{actual[:12]}..."
+        )
 
 
 def _compare_model(model: str, kept: Kept) -> None:
@@ -152,12 +154,12 @@ def _compare_model(model: str, kept: Kept) -> None:
         from ..load import fetched
 
         path = fetched(model)
-    found = model_digests(path)
-    for name in sorted(wanted.keys() | found.keys()):
+    actual = model_digests(path)
+    for name in sorted(wanted.keys() | actual.keys()):
         if name.startswith("weft/") and name not in wanted:
             continue  # weights of a plugin that came later
-        if found.get(name) != wanted.get(name):
-            how = "no such file" if name not in found else "another one"
+        if actual.get(name) != wanted.get(name):
+            how = "no such file" if name not in actual else "another one"
             raise UserError(f"model '{model}', file '{name}'", "the file that drew the picture", how)
 
 

@@ -274,10 +274,10 @@ def _origin(plugin: type) -> str:
     """The distribution of a plugin's class and its version."""
     if plugin.__module__.split(".")[0] == "weft":
         return f"weft {version('weft')}"
-    for found in registry().plugins():
-        if found.value is plugin:
+    for entry in registry().plugins():
+        if entry.value is plugin:
             try:
-                return f"{found.distribution} {version(found.distribution)}"
+                return f"{entry.distribution} {version(entry.distribution)}"
             except PackageNotFoundError:
-                return found.distribution
+                return entry.distribution
     return f"no distribution, module {plugin.__module__}"

@@ -40,18 +40,18 @@ class Reader:
     Args:
         variant: the settings.
         folder: of the run file; paths are relative to it.
-        pictures: what paths of pictures in the settings are relative to.
+        images_folder: what paths of pictures in the settings are relative to.
         plugins: where plugins, models and metrics are looked up.
     """
 
-    def __init__(self, variant: Variant, folder: Path, pictures: Path, plugins: Registry) -> None:
-        self.variant, self.folder, self.pictures, self.plugins = variant, folder, pictures, plugins
+    def __init__(self, variant: Variant, folder: Path, images_folder: Path, plugins: Registry) -> None:
+        self.variant, self.folder, self.images_folder, self.plugins = variant, folder, images_folder, plugins
         self.data = copy.deepcopy(variant.tree.data)
         self.errors: list[FieldError] = []
 
     def read(self, number: int) -> Run | None:
         """The run of the scene with this number, or None when something in it is wrong."""
-        self._resolve_pictures()
+        self._resolve_images()
         self._expand_seeds()
         settings = self._validate(Settings, self.data, (), ["scenes", "sweep", *SETTINGS])
         self._check_phrases()
@@ -108,9 +108,9 @@ class Reader:
             self.errors.append(FieldError(("seeds",), expected, written(seeds), hint))
             del self.data["seeds"]
 
-    def _resolve_pictures(self) -> None:
+    def _resolve_images(self) -> None:
         def resolved(name: str, keys: Keys, spatial: bool) -> str:
-            path = self.pictures / name
+            path = self.images_folder / name
             if self._is_there(path, Path.is_file):
                 return str(path.resolve())
             self.errors.append(FieldError(keys, "a picture", *self._no_such_file(path, name)))
@@ -191,9 +191,9 @@ class Reader:
                 readers += 1
                 if "negative_prompt" in section:
                     place: Keys = ("guidance", index, "negative_prompt")
-                    found = "one here and one at the top"
+                    both = "one here and one at the top"
                     hint = "The one at the top reaches every strategy that reads one."
-                    self.errors.append(FieldError(place, "one negative prompt", found, hint))
+                    self.errors.append(FieldError(place, "one negative prompt", both, hint))
                 section["negative_prompt"] = text
         if not readers:
             (usual,) = DEFAULT_GUIDANCE
@@ -237,8 +237,8 @@ class Reader:
                 if self._is_there(path, Path.exists):
                     fields[name] = str(path.resolve())
                 else:
-                    found, hint = self._no_such_file(path, value)
-                    self.errors.append(FieldError((*keys, name), "a file or a folder", found, hint))
+                    reason, hint = self._no_such_file(path, value)
+                    self.errors.append(FieldError((*keys, name), "a file or a folder", reason, hint))
 
 
 @functools.cache

@@ -75,11 +75,11 @@ def _read(
     unique.add(scene_errors)
     runs: list[Run] = []
     unread = UnreadData(plugins)
-    for number, (scene, pictures) in enumerate(scenes):
+    for number, (scene, images_folder) in enumerate(scenes):
         grid, sweep_errors = variants({} if sweep is None else sweep, scene)
         unique.add(map(scene.error, sweep_errors))
         for variant in grid:
-            reader = Reader(variant, folder, pictures, plugins)
+            reader = Reader(variant, folder, images_folder, plugins)
             run = reader.read(number)
             unique.add(map(variant.tree.error, reader.errors))
             if run is not None:

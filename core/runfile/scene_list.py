@@ -50,7 +50,7 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
             errors.append(tree.error(error))
     if isinstance(value, list):
         scenes = [(origin, (*keys, index), scene) for index, scene in enumerate(value)]
-        pictures = folder
+        images_folder = folder
     elif isinstance(value, str):
         try:
             path = _path(folder, value)
@@ -60,7 +60,7 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
         except _NotThere as error:
             return [], [*errors, origin.error(keys, *error.args)]
         errors += line_errors
-        pictures = path.parent
+        images_folder = path.parent
     else:
         return [], [
             *errors,
@@ -83,7 +83,7 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
                     settings.put((name,), content[name], written_at)
                 elif name not in settings.data:
                     settings.credit((name,), written_at)
-            trees.append((settings, pictures))
+            trees.append((settings, images_folder))
     return trees, errors
 
 

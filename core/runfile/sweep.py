@@ -78,8 +78,8 @@ def _axes(sweep: Any, tree: Tree) -> tuple[dict[str, list[Any]], list[FieldError
             errors.append(FieldError(place, "a setting that can be swept", f"'{path}'", hint, at_name=True))
         elif not tree.has(target):
             hint = "List items are counted from 0, as in guidance.0.scale."
-            found = f"'{path}', which leads nowhere"
-            errors.append(FieldError(place, "the path of a setting", found, hint, at_name=True))
+            nowhere = f"'{path}', which leads nowhere"
+            errors.append(FieldError(place, "the path of a setting", nowhere, hint, at_name=True))
         if not isinstance(values, list) or not values:
             one = f"Write [{written(values)}] for one value." if isinstance(values, (int, float, str)) else ""
             hint = one or "Give at least one value in brackets, as in [5, 7.5]."

@@ -60,11 +60,11 @@ def draw_chain(chain: list[Plugin], case: Case, scene: Any = None, **options: An
     """As `draw`, with several plugins in this order."""
     conditioners = [*case.conditioners, *(one for one in chain if one.kind == "conditioner")]
     guidance = [one for one in chain if one.kind == "guidance"]
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "conditioners": conditioners,
         "guidance": guidance,
         "steps": STEPS,
         "seeds": (0,),
     }
     with without_warnings():  # of scene data that a plugin under check does not read
-        return case.pipeline().generate(case.scene if scene is None else scene, **given | options)
+        return case.pipeline().generate(case.scene if scene is None else scene, **defaults | options)

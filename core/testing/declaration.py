@@ -52,9 +52,9 @@ def check_is_documented(plugin: Plugin, case: Case) -> None:
         "the docstring is the one that dataclasses make"
     )
     for field in dataclasses.fields(plugin):
-        found = described(type(plugin), (field.name,))
-        assert found is not None
-        assert found.text, f"nothing says what the parameter '{field.name}' is for"
+        docs = described(type(plugin), (field.name,))
+        assert docs is not None
+        assert docs.text, f"nothing says what the parameter '{field.name}' is for"
     try:
         json.dumps(section_schema(type(plugin), {}))
     except Exception as error:

@@ -164,8 +164,8 @@ def _cast(case: Case, dtype: torch.dtype) -> Case:
     modules: list[Any] = [pipeline.text.model, pipeline.unet, pipeline.vae]
     model, unet, vae = (nn.Module.to(copy.deepcopy(module), dtype) for module in modules)
     text = TextEncoder(pipeline.text.tokenizer, model)
-    made = dataclasses.replace(pipeline, text=text, unet=unet, vae=vae)
-    return dataclasses.replace(case, pipeline=lambda: made)
+    other = dataclasses.replace(pipeline, text=text, unet=unet, vae=vae)
+    return dataclasses.replace(case, pipeline=lambda: other)
 
 
 def _resized(scene: Scene, size: tuple[int, int]) -> Scene:
@@ -181,8 +181,8 @@ def _resized(scene: Scene, size: tuple[int, int]) -> Scene:
     return scene.map_images(fit)
 
 
-def _near(found: Tensor, wanted: Tensor, what: str) -> None:
-    error = float((found - wanted).abs().max())
+def _near(actual: Tensor, wanted: Tensor, what: str) -> None:
+    error = float((actual - wanted).abs().max())
     assert error <= BATCH_TOLERANCE, f"{what} differs by {error}"
 
 

@@ -100,36 +100,36 @@ def check_global_state_is_untouched(plugin: Plugin, case: Case) -> None:
 def check_nothing_is_written_or_sent(plugin: Plugin, case: Case) -> None:
     """While a picture is drawn no file is written, no process is started and no connection is made."""
     draw(plugin, case)  # what is imported late may leave compiled modules
-    with _WATCH as seen:
+    with _WATCH as events:
         draw(plugin, case)
-    assert not seen, f"while drawing: {'; '.join(seen[:3])}"
+    assert not events, f"while drawing: {'; '.join(events[:3])}"
 
 
 class _Watch:
     """An audit hook, which cannot be taken out again, and sleeps outside ``with``."""
 
     def __init__(self) -> None:
-        self.seen: list[str] | None = None
+        self.events: list[str] | None = None
         self.thread, self.added = 0, False
 
     def __enter__(self) -> list[str]:
         if not self.added:
             sys.addaudithook(self._hear)
             self.added = True
-        self.thread, self.seen = threading.get_ident(), []
-        return self.seen
+        self.thread, self.events = threading.get_ident(), []
+        return self.events
 
     def __exit__(self, *error: object) -> None:
-        self.seen = None
+        self.events = None
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.seen is None or threading.get_ident() != self.thread:
+        if self.events is None or threading.get_ident() != self.thread:
             return
         if event == "open" and isinstance(flags := arguments[2], int):
             if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                self.seen.append(f"'{arguments[0]}' was opened for writing")
+                self.events.append(f"'{arguments[0]}' was opened for writing")
         elif event in _MOVING:
-            self.seen.append(f"{event} {arguments[:1]}")
+            self.events.append(f"{event} {arguments[:1]}")
 
 
 _WATCH = _Watch()

@@ -185,13 +185,13 @@ def _group(
 ) -> Iterable[Group[E]]:
     collected: dict[Hashable, list[tuple[int, E]]] = {}
     for row, entries in enumerate(rows):
-        seen: dict[Hashable, int] = {}
+        uses: dict[Hashable, int] = {}
         for entry in entries:
             if isinstance(entry, kind) and not (isinstance(entry, WeightDelta) and entry.target != "unet"):
                 shared = (key(entry), tuple(state(entry).shape))
                 # one row may hold two entries of the same modules: each is a group of its own
-                seen[shared] = seen.get(shared, -1) + 1
-                collected.setdefault((shared, seen[shared]), []).append((row, entry))
+                uses[shared] = uses.get(shared, -1) + 1
+                collected.setdefault((shared, uses[shared]), []).append((row, entry))
     for members in collected.values():
         numbers = [row for row, _ in members]
         yield Group(

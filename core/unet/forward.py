@@ -159,9 +159,9 @@ class UNetForward:
                 # diffusers adds to a plain block's output in place, and so to its last skip as well
                 hidden = skips[-1] = _add_blocks(hidden, number, residuals)
 
-        for group, given in residuals:
-            if given.skips:
-                skips = [group.add(skip, part) for skip, part in zip(skips, given.skips, strict=True)]
+        for group, parts in residuals:
+            if parts.skips:
+                skips = [group.add(skip, part) for skip, part in zip(skips, parts.skips, strict=True)]
 
         if unet.mid_block is not None:
             hidden = unet.mid_block.resnets[0](hidden, time)
@@ -172,9 +172,9 @@ class UNetForward:
                 if run.done:
                     return None, run.captured
                 hidden = resnet(hidden, time)
-        for group, given in residuals:
-            if given.middle is not None:
-                hidden = group.add(hidden, given.middle)
+        for group, parts in residuals:
+            if parts.middle is not None:
+                hidden = group.add(hidden, parts.middle)
 
         for number, block in enumerate(unet.up_blocks):
             attentions = getattr(block, "attentions", None)
@@ -206,9 +206,9 @@ def _begin_alike(unet: Any, conditions: Conditions) -> bool:
 
 
 def _add_blocks(hidden: Tensor, number: int, residuals: list[tuple[Any, Residuals]]) -> Tensor:
-    for group, given in residuals:
-        if number < len(given.blocks):
-            hidden = group.add(hidden, given.blocks[number])
+    for group, parts in residuals:
+        if number < len(parts.blocks):
+            hidden = group.add(hidden, parts.blocks[number])
     return hidden
 
 

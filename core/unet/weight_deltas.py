@@ -78,14 +78,14 @@ def _layer(model: nn.Module, delta: WeightDelta) -> nn.Module:
             "weights", place, f"expected a linear or convolution layer, found {type(layer).__name__}"
         )
     shape = tuple(layer.weight.shape)
-    given = tuple(delta.up.shape)
-    fits = given == shape
+    shapes = tuple(delta.up.shape)
+    fits = shapes == shape
     if delta.down is not None:
         lower = tuple(delta.down.shape)
-        fits = given[0] == shape[0] and given[1] == lower[0] and lower[1:] == shape[1:]
-        given = (given, lower)  # type: ignore[assignment]
+        fits = shapes[0] == shape[0] and shapes[1] == lower[0] and lower[1:] == shape[1:]
+        shapes = (shapes, lower)  # type: ignore[assignment]
     if not fits:
         raise PluginError(
-            "weights", place, f"expected a delta of shape {shape}, or its low-rank parts, found {given}"
+            "weights", place, f"expected a delta of shape {shape}, or its low-rank parts, found {shapes}"
         )
     return layer
