@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from numpy.lib.format import open_memmap
@@ -208,10 +209,6 @@ class Pictures:
     def __len__(self) -> int:
         return len(self._files["images"])
 
-    def images(self, rng: torch.Generator, n: int) -> Float[Tensor, "n 3 h w"]:
-        """``n`` pictures drawn with replacement."""
-        return self.at(torch.randint(len(self), (n,), generator=rng))
-
     def at(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n 3 h w"]:
         """The pictures at ``index``."""
         return pixels(self._files["images"][index.numpy()])
@@ -233,6 +230,16 @@ class Pictures:
         return rearrange(
             pixels(rearrange(found, "n v h w c -> (n v) h w c")), "(n v) c h w -> n v c h w", v=views
         )
+
+    def batch(
+        self, rng: torch.Generator, n: int, portraits: int
+    ) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 1 h w"]]:
+        """``n`` pictures, the last of them so many portraits, and how much of each pixel is of a thing, 0 to 1."""
+        index = torch.randint(len(self), (n - portraits,), generator=rng)
+        images = torch.cat([self.at(index), self.portraits(rng, portraits)])
+        masks = torch.from_numpy(self._files["masks"][index.numpy()].astype(np.float32) / 255)
+        shown = F.interpolate(masks.sum(1, keepdim=True).clamp(max=1), images.shape[-2:])
+        return images, torch.cat([shown, torch.ones(portraits, 1, *images.shape[-2:])])
 
     def captions(self, rng: torch.Generator, n: int) -> Batch:
         """``n`` pictures drawn with replacement, each with one of its captions."""

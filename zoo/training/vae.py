@@ -27,11 +27,12 @@ LATENTS = 4  # channels of the latents, as in Stable Diffusion
 
 
 class Source(Protocol):
-    """Where the pictures in [-1, 1] come from, [n, 3, h, w] each."""
+    """Where the pictures in [-1, 1] come from."""
 
-    def images(self, rng: torch.Generator, n: int) -> Float[Tensor, "n 3 h w"]: ...
-
-    def portraits(self, rng: torch.Generator, n: int) -> Float[Tensor, "n 3 h w"]: ...
+    def batch(
+        self, rng: torch.Generator, n: int, portraits: int
+    ) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 1 h w"]]:
+        """``n`` pictures, the last of them so many portraits, and how much of each pixel is of a thing, 0 to 1."""
 
     def first(self, n: int) -> Float[Tensor, "n 3 h w"]: ...
 
@@ -65,6 +66,9 @@ class VaeRecipe(BaseModel):
     )
     kl: float = Field(
         1e-6, ge=0, description="weight of the KL term, as in latent diffusion (arXiv 2112.10752, G)"
+    )
+    things: float = Field(
+        0.0, ge=0, description="how much more the error of a thing's pixel weighs than the background's"
     )
     portraits: float = Field(
         0.15, ge=0, le=1, description="fraction of the batch that are portraits of subjects"
@@ -133,16 +137,14 @@ class VaeTask(Task):
 
     def losses(self, step: int, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
         recipe, vae, n = self.recipe, self.model.autoencoder, self.recipe.loop.batch_size
-        portraits = round(n * recipe.portraits)
-        x = torch.cat([self.pictures.images(rng, n - portraits), self.pictures.portraits(rng, portraits)]).to(
-            device
-        )
+        x, shown = (part.to(device) for part in self.pictures.batch(rng, n, round(n * recipe.portraits)))
+        weight = 1 + recipe.things * shown
         posterior = vae.encode(x).latent_dist
         y = vae.decode(posterior.sample(rng)).sample.float()
-        l1 = F.l1_loss(y, x)
-        edge = torch.stack([F.l1_loss(a, b) for a, b in zip(edges(y), edges(x), strict=True)]).mean()
+        l1 = (weight * (y - x).abs()).mean()
+        edge = torch.stack([part.abs().mean() for part in edges(weight * (y - x))]).mean()
         kl = posterior.kl().mean()
-        mse = F.mse_loss(y, x)
+        mse = (weight * (y - x).square()).mean()
         color = F.mse_loss(F.avg_pool2d(y, 4), F.avg_pool2d(x, 4))
         loss = l1 + recipe.mse * mse + recipe.color * color + recipe.edge * edge + recipe.kl * kl
         losses = {"l1": l1, "color": color, "edge": edge, "kl": kl, "psnr": psnr(y.detach(), x).mean()}

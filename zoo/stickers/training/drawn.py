@@ -15,23 +15,22 @@ SEEDS = 2**31
 
 
 def _drawn(pictures: list[Picture]) -> Float[Tensor, "n 3 h w"]:
-    if not pictures:
-        return torch.zeros(0, 3, 128, 128)
     return pixels(np.stack([picture.image() for picture in pictures]))
 
 
 class Drawn:
     """Training scenes and portraits in [-1, 1], and the first held-out scenes to measure by."""
 
-    def images(self, rng: torch.Generator, n: int) -> Float[Tensor, "n 3 h w"]:
-        """``n`` scenes of the train split."""
-        return _drawn([sample(seed) for seed in torch.randint(SEEDS, (n,), generator=rng).tolist()])
-
-    def portraits(self, rng: torch.Generator, n: int) -> Float[Tensor, "n 3 h w"]:
-        """``n`` portraits of subjects of the train split."""
-        who = torch.randint(len(TRAIN_SUBJECTS), (n,), generator=rng).tolist()
-        seeds = torch.randint(SEEDS, (n,), generator=rng).tolist()
-        return _drawn([portrait(TRAIN_SUBJECTS[i], seed) for i, seed in zip(who, seeds, strict=True)])
+    def batch(
+        self, rng: torch.Generator, n: int, portraits: int
+    ) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 1 h w"]]:
+        """``n - portraits`` scenes, then portraits, of the train split, and which pixels are of a thing, 0 or 1."""
+        pictures = [sample(seed) for seed in torch.randint(SEEDS, (n - portraits,), generator=rng).tolist()]
+        who = torch.randint(len(TRAIN_SUBJECTS), (portraits,), generator=rng).tolist()
+        seeds = torch.randint(SEEDS, (portraits,), generator=rng).tolist()
+        pictures += [portrait(TRAIN_SUBJECTS[i], seed) for i, seed in zip(who, seeds, strict=True)]
+        shown = np.stack([picture.masks().any(0) for picture in pictures])
+        return _drawn(pictures), torch.from_numpy(shown)[:, None].float()
 
     def first(self, n: int) -> Float[Tensor, "n 3 h w"]:
         """The first ``n`` scenes of the split "held_out"."""
