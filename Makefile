@@ -6,7 +6,7 @@ BIN := .venv/bin
 LOCK := .venv/.lock-$(firstword $(shell cksum requirements.lock))
 PROJECT := .venv/.project-$(firstword $(shell cat requirements.lock pyproject.toml | cksum))
 
-.PHONY: help install demo test slow zoo lint format lock clean
+.PHONY: help install demo test slow coverage zoo lint format hooks wheel lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -27,7 +27,11 @@ zoo: $(PROJECT) ## train the next tiny model, going on where it is (zoo/stickers
 	@for stage in unpack vae tokenizer pictures clip image_tower latents unet export curves pack; do \
 		$(ZOO) $$stage --recipe zoo/training/recipes/stickers.yaml --out runs/stickers || exit 1; done
 
-lint: $(PROJECT) ## ruff, mypy --strict and the layers of imports
+coverage: $(PROJECT) ## the tests that take seconds, and which lines they run (htmlcov/index.html)
+	@$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist worksteal \
+		--cov --cov-report term:skip-covered --cov-report html
+
+lint: $(PROJECT) ## ruff, mypy and the layers of imports
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
 	@$(BIN)/mypy
@@ -37,6 +41,12 @@ format: $(PROJECT) ## sort imports and format
 	@$(BIN)/ruff check --quiet --fix . || true
 	@$(BIN)/ruff format --quiet .
 
+hooks: $(PROJECT) ## check what is committed before it is: ruff, typos, ends of files
+	@$(BIN)/pre-commit install
+
+wheel: $(PROJECT) ## build dist/weft-*.whl
+	@$(BIN)/python -m hatchling build -t wheel -d dist
+
 lock: | .venv/bin/pip ## write requirements.lock anew from pyproject.toml (UPGRADE=1: with the newest versions)
 	@test -x $(BIN)/uv || $(BIN)/pip install --quiet uv
 	@$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
@@ -44,7 +54,7 @@ lock: | .venv/bin/pip ## write requirements.lock anew from pyproject.toml (UPGRA
 		--output-file requirements.lock
 
 clean: ## remove caches and build outputs (.venv and runs/ stay)
-	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage htmlcov dist build
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/pip:
