@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from bench_helpers import ROOT
+from bench_helpers.judged import ENOUGH, Kept, digest, parser, write
 from conditioners import CHUNK, Row, Settings, made, measure, shown, summary, together, used
-from judged import ENOUGH, Kept, digest, parser, write
-from quality import ROOT
 
 import weft
 from weft import zoo

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from bench_helpers import ROOT
+from bench_helpers.judged import ENOUGH, Kept, digest, interval, parser, percent, pixels, ratio, write
 from conditioners import alone, score
-from judged import ENOUGH, Kept, digest, interval, parser, percent, pixels, ratio, write
-from quality import ROOT
 
 import weft
 from weft import zoo

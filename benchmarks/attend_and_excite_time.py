@@ -36,11 +36,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from bench_helpers import ROOT
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
     pipeline_stable_diffusion_attend_and_excite as peer,
 )
-from quality import ROOT
 
 import weft
 from weft import zoo

@@ -33,10 +33,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from bench_helpers import ROOT
+from bench_helpers.judged import ENOUGH, Kept, digest, parser, pixels, write
 from einops import rearrange
-from judged import ENOUGH, Kept, digest, parser, pixels, write
 from PIL import Image
-from quality import ROOT, bootstrap
+from quality import bootstrap
 from torch.nn import functional as F
 
 import weft

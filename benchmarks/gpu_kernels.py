@@ -1,7 +1,7 @@
 """How fast are the operations on a GPU, beside PyTorch's own and beside the compiled reference?
 
-Shapes are Stable Diffusion 1.5's, numbers random, bfloat16; see `gpu_timing.py` for how pairs are timed. Without a GPU
-the script compares small ones on the CPU, says what is not measured, and writes nothing.
+Shapes are Stable Diffusion 1.5's, numbers random, bfloat16; see `bench_helpers/gpu_timing.py` for how pairs are timed.
+Without a GPU the script compares small ones on the CPU, says what is not measured, and writes nothing.
 
     python benchmarks/gpu_kernels.py             # a minute without a GPU; about 5 minutes with one
 """
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import diffusers
 import torch
-from gpu_timing import COLD_BYTES, Pair, report
+from bench_helpers.gpu_timing import COLD_BYTES, Pair, report
 from torch import Tensor
 from torch.nn import functional as F
 

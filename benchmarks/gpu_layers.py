@@ -3,8 +3,8 @@
 A layer is its projections and its attention, of Stable Diffusion 1.5's shapes, weights random, bfloat16; on our side
 from the second step on, when the text's keys and values are there. Beside it: `AttnProcessor2_0` for the text alone,
 `IPAdapterAttnProcessor2_0` with one adapter and with two, `AttendExciteAttnProcessor` where maps are captured, forward
-and with the gradient of the latents' side. See `gpu_timing.py` for how pairs are timed. Without a GPU the script
-compares small layers on the CPU, says what is not measured, and writes nothing.
+and with the gradient of the latents' side. See `bench_helpers/gpu_timing.py` for how pairs are timed. Without a GPU
+the script compares small layers on the CPU, says what is not measured, and writes nothing.
 
     python benchmarks/gpu_layers.py             # seconds without a GPU; minutes with one
 """
@@ -16,11 +16,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import torch
+from bench_helpers.gpu_timing import COLD_BYTES, Pair, report
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
     pipeline_stable_diffusion_attend_and_excite as peer,
 )
-from gpu_timing import COLD_BYTES, Pair, report
 from torch import Tensor, nn
 
 from weft.core.api.attention_maps import Look, Site

@@ -2,9 +2,9 @@
 
 The UNet is Stable Diffusion 1.5's in shape, its weights random, bfloat16; a step is one evaluation of all its branches
 from the second on, when the text's keys and values are there. Both sides are compiled, but for the updates of
-Attend-and-Excite, which diffusers cannot compile and which run plain on both. See `gpu_timing.py` for how pairs are
-timed. Without a GPU the script compares small UNets on the CPU, traced and not compiled, says what is not measured, and
-writes nothing.
+Attend-and-Excite, which diffusers cannot compile and which run plain on both. See `bench_helpers/gpu_timing.py` for how
+pairs are timed. Without a GPU the script compares small UNets on the CPU, traced and not compiled, says what is not
+measured, and writes nothing.
 
     python benchmarks/gpu_methods.py            # a minute without a GPU; about 10 minutes with one
 """
@@ -18,13 +18,13 @@ from typing import Any, Final
 
 import torch
 from attend_and_excite_cost import loss
+from bench_helpers.gpu_timing import Pair, report
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import GatedSelfAttentionDense
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
     pipeline_stable_diffusion_attend_and_excite as peer,
 )
-from gpu_timing import Pair, report
 from torch import Tensor, nn
 
 from weft.core.api.attention_maps import Look

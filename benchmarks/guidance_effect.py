@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from judged import ENOUGH, Kept, digest, gain, interval, parser, percent, pixels, ratio, write
+from bench_helpers.judged import ENOUGH, Kept, digest, gain, interval, parser, percent, pixels, ratio, write
 from quality import weights
 
 import weft

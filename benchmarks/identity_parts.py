@@ -15,8 +15,8 @@ from unittest import mock
 
 import numpy as np
 import torch
+from bench_helpers import ROOT
 from conditioners import alone, is_shown
-from quality import ROOT
 
 import weft
 from weft.zoo import judge, world

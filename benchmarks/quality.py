@@ -31,6 +31,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from bench_helpers import ROOT
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -41,7 +42,6 @@ from weft.zoo import judge, world
 from weft.zoo.judge.evaluate import digests, machine
 from weft.zoo.world.captions import phrase
 
-ROOT: Final = Path(__file__).parents[1]
 SPLITS: Final = {"one object": (1,), "two objects": (2,), "three and four objects": (3, 4)}
 CHUNK: Final = 10
 """Captions that are drawn, read and kept together."""

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from bench_helpers.judged import ENOUGH, Kept, digest, interval, parser, percent, ratio, write
 from conditioners import CHUNK, Case, Settings, alone, made, measure, used
-from judged import ENOUGH, Kept, digest, interval, parser, percent, ratio, write
 
 import weft
 from weft import zoo

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from figures import keep
+from robustness_helpers.figures import keep
 
 import weft
 from weft import AttendAndExcite, ClassifierFree, Scene, Subject

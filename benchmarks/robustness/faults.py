@@ -22,8 +22,8 @@ from typing import Any, ClassVar
 from unittest import mock
 
 import torch
-from figures import keep
 from PIL import Image
+from robustness_helpers.figures import keep
 from torch import Tensor
 
 import weft

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from figures import keep
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from robustness_helpers.figures import keep
 
 import weft
 from weft.core.jobs.reproduce import checked_run

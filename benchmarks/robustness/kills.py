@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from figures import keep
+from robustness_helpers.figures import keep
 from torch import Tensor, nn
 
 import weft

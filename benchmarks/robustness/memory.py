@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from figures import keep
+from robustness_helpers.figures import keep
 
 from weft.cli.commands.generate import run as generate
 from weft.core.jobs.output_folder import Store

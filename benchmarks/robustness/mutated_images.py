@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figures import keep
-from mutation import mutate
 from PIL import Image
+from robustness_helpers.figures import keep
+from robustness_helpers.mutation import mutate
 
 from weft import UserError
 from weft.core.provenance.write import read_provenance

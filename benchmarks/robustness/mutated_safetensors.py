@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from figures import keep
-from mutation import mutate
+from robustness_helpers.figures import keep
+from robustness_helpers.mutation import mutate
 from safetensors.torch import save
 from torch import nn
 

@@ -13,8 +13,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from figures import keep
-from mutation import mutate
+from robustness_helpers.figures import keep
+from robustness_helpers.mutation import mutate
 
 from weft import UserError
 from weft.core.runfile.read import read_run_file

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from broken_plugins import BROKEN, Nudge
-from figures import keep
+from robustness_helpers.figures import keep
 
 from weft.core.api.plugin import Plugin
 from weft.core.api.registry import registry

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from figures import keep
 from PIL import Image
+from robustness_helpers.figures import keep
 
 from weft.core.runfile.read import read_run_file
 from weft.core.runfile.strict_yaml import FileErrors

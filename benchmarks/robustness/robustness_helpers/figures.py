@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "robustness"
+RESULTS = Path(__file__).resolve().parents[2] / "results" / "robustness"
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "pillow", "pyyaml", "pydantic")
 
 

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from quality import ROOT
 
 from weft.core.report.statistics import resampled
 from weft.zoo.judge.evaluate import machine
+
+from . import ROOT
 
 ENOUGH: Final = 200
 """Cases that a result takes; fewer are a look."""

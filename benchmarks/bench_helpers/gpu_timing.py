@@ -13,14 +13,15 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import diffusers
 import torch
 from torch import Tensor
 
-RESULTS: Final = Path(__file__).parent / "results"
+from . import ROOT
+
+RESULTS: Final = ROOT / "benchmarks" / "results"
 COLD_BYTES: Final = 240e6
 REPLAYS: Final = 60
 
