@@ -42,6 +42,8 @@ def holder(section: type[Any], keys: Keys) -> type[Any]:
 def default(field: dataclasses.Field[Any]) -> Any:
     """What a field of a record is when it is left out; `dataclasses.MISSING` when it may not be."""
     if isinstance(field.default, FieldInfo):
-        required = field.default.is_required()
-        return dataclasses.MISSING if required else field.default.get_default(call_default_factory=True)
+        if field.default.is_required():
+            return dataclasses.MISSING
+        # pydantic 2.10 asks for the data even where the factory does not read it
+        return field.default.get_default(call_default_factory=True, validated_data={})
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

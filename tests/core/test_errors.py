@@ -24,7 +24,7 @@ FILE_ERRORS = [
     FileError("run.yaml", 4, 3, "  box: 7", "a box", "7", "Four numbers."),
     FileError("run.yaml", 9, 1, "sedes: 1", "a known name", "'sedes'"),
 ]
-ARGUMENTS: dict[str, object] = {"int": 7, "list[FileError]": FILE_ERRORS}
+ARGUMENTS: dict[str, object] = {"int": 7, "UserError": FILE_ERRORS[0], "list[FileError]": FILE_ERRORS}
 """What a constructor takes, by annotation; for a text it is the parameter's own name."""
 
 
@@ -39,7 +39,7 @@ def modules_with_errors() -> Iterator[str]:
     """Those whose text defines an error: importing every module would take half a minute."""
     package = Path(weft.__file__).parent
     for path in itertools.chain.from_iterable(part.rglob("*.py") for part in package.iterdir()):
-        if re.search(r"^class \w+\(.*(Error|Exception)\b", path.read_text(), re.MULTILINE):
+        if re.search(r"^class \w+\(.*(Error|Exception|Warning)\b", path.read_text(), re.MULTILINE):
             yield ".".join(("weft", *path.relative_to(package).with_suffix("").parts))
 
 
@@ -53,9 +53,11 @@ def errors_of_weft(base: type[BaseException] = BaseException) -> Iterator[type[B
 def same(error: BaseException, other: BaseException) -> bool:
     """Whether class, message and fields are equal; fields may themselves be errors."""
     fields, others = vars(error), vars(other)
-    return (type(error), str(error), error.args, list(fields)) == (
-        type(other), str(other), other.args, list(others)
-    ) and all(_equal(fields[name], others[name]) for name in fields)  # fmt: skip
+    return (
+        (type(error), str(error), list(fields)) == (type(other), str(other), list(others))
+        and _equal(error.args, other.args)
+        and all(_equal(fields[name], others[name]) for name in fields)
+    )
 
 
 def _equal(field: object, other: object) -> bool:
@@ -101,5 +103,5 @@ def test_an_error_reaches_the_caller_of_another_process_whole(tmp_path: Path) ->
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawned) as pool, pytest.raises(FileErrors) as there:
         pool.submit(read_yaml, path).result()
-    assert there.value.problems[0].line == 2
+    assert there.value.errors[0].line == 2
     assert same(there.value, here.value)
