@@ -21,8 +21,9 @@ from .errors import UserError
 from .provenance.write import OVERLAY, write_item
 from .report.sheet import tile
 from .sampling.trace import Trace
+from .scene.image_formats import WRITTEN, encode_image
 from .scene.scene import Scene
-from .storage.atomic import make_folder, png, write_image
+from .storage.atomic import make_folder, write_image
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Result:
             stem = f"{number:04d}-seed{one.seed}"
             for phrase in attention:
                 words = re.sub(r"\W+", "-", phrase)[:60]
-                write_image(self.overlay(phrase, number), target / f"{stem}{OVERLAY}{words}.png")
+                write_image(self.overlay(phrase, number), target, f"{stem}{OVERLAY}{words}")
             paths.append(write_item(target, stem, image, one.scene, one.seed, self.settings))
         return paths
 
@@ -113,13 +114,13 @@ class Result:
 
         figures = [
             {
-                "data": base64.b64encode(png(image)).decode(),
+                "data": base64.b64encode(encode_image(image)).decode(),
                 "prompt": sample.scene.prompt,
                 "seed": sample.seed,
             }
             for image, sample in zip(self.images, self.samples, strict=True)
         ]
-        return render("result", figures=figures)
+        return render("result", figures=figures, media_type=WRITTEN[0].media_type)
 
     @staticmethod
     def merge(parts: Sequence[Result]) -> Result:

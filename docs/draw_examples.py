@@ -62,7 +62,7 @@ def draw(path: Path, work: Path, overrides: Sequence[str] = ()) -> Image.Image:
     code = generate(path, work, list(overrides))
     if code:
         raise SystemExit(f"{path.name} ended with {int(code)}")
-    sheet = work / SHEET
+    sheet = work / f"{SHEET}.png"
     found = sheet if sheet.is_file() else next(work.glob("*-seed*.png"))
     with Image.open(found) as image:
         return image.convert("RGB")

@@ -48,6 +48,6 @@ def run(output: Output = Path("runs/demo")) -> Exit:
         Row(prompt, result.images[number * len(SEEDS) : (number + 1) * len(SEEDS)])
         for number, prompt in enumerate(PROMPTS)
     ]
-    path = write_image(sheet(rows, columns=2), output / "demo.png")
+    path = write_image(sheet(rows, columns=2), output, "demo")
     out.print(f"The sheet is {path}; its {count} images are beside it.")
     return Exit.OK

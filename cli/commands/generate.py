@@ -17,7 +17,6 @@ from ...core.jobs.events import Listener
 from ...core.jobs.job import Item, plan
 from ...core.jobs.output_folder import Store
 from ...core.jobs.report import (
-    PLOT,
     entries_of,
     metric_bounds,
     metric_names,
@@ -127,4 +126,4 @@ def _report(store: Store, items: Sequence[Item]) -> None:
     try:
         write_plot(store.folder, items, entries)
     except UserError as error:
-        errors.print(f"no {PLOT}: {error}")
+        errors.print(f"no plot of the metrics: {error}")

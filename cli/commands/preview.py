@@ -30,7 +30,7 @@ def run(run_file: RunFile, output: Output = Path("previews"), overrides: Overrid
     make_folder(output, "--output")
     for number, alike in enumerate(scenes.values()):
         image = scene_picture(alike[0].scene, size_of(alike[0]), _small_print(alike))
-        target = write_image(image, output / f"{run_file.stem}-{number:04d}.png")
+        target = write_image(image, output, f"{run_file.stem}-{number:04d}")
         if number < 20:
             out.print(str(target))
     if len(scenes) > 20:

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ...core.provenance.write import read_provenance
-from ...core.storage.atomic import write_image
+from ...core.scene.image_formats import encode_image
+from ...core.storage.atomic import write_file
 from ..exit_code import Exit
 from ..options import OutputFile
 from ..printing import out
@@ -19,7 +20,7 @@ CLOSE = 40.0
 
 
 def run(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE.png", help="An image that weft drew.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image that weft drew.")],
     output: OutputFile = None,
 ) -> Exit:
     """Draw an image again and say whether it is the same; exit code 3 when it is not."""
@@ -32,7 +33,7 @@ def run(
         out.print(f"{image.name} has lost its texts; {kept.source.name} was read instead.")
     redrawn = draw_again(kept, image)
     if output is not None:
-        write_image(redrawn.image, output)
+        write_file(encode_image(redrawn.image), output)
     if not redrawn.untouched:
         out.print(f"{image.name} was changed after it was drawn: its pixels are not those recorded.")
     for difference in redrawn.differences:

@@ -14,6 +14,7 @@ from ..provenance.write import OVERLAY, Provenance, read_item, read_provenance
 from ..report.html import render
 from ..report.palette import color_of
 from ..runfile.strict_yaml import parse_yaml
+from ..scene.image_formats import written_images
 from .manifest import Manifest
 
 PAGE = "index.html"
@@ -114,11 +115,13 @@ def read_cards(folder: Path) -> tuple[list[Card], list[str]]:
     """The images of a folder in the order of their names, and what is wrong with others."""
     lines = {str(line["file"]): line for line in Manifest(folder).lines()}
     overlays: dict[str, list[tuple[str, Path]]] = {}
-    for path in sorted(folder.glob(f"*{OVERLAY}*.png")):
-        stem, _, phrase = path.stem.partition(OVERLAY)
-        overlays.setdefault(stem, []).append((phrase.replace("-", " "), path))
+    images = written_images(folder)
+    for path in images:
+        stem, overlay, phrase = path.stem.partition(OVERLAY)
+        if overlay:
+            overlays.setdefault(stem, []).append((phrase.replace("-", " "), path))
     cards, wrong = [], []
-    for path in sorted(folder.glob("*.png")):
+    for path in images:
         if OVERLAY in path.name:
             continue
         try:

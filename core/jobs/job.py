@@ -15,6 +15,7 @@ from ..api.registry import registry
 from ..checkpoints.files import model_digests
 from ..provenance.run_file_writer import plugin_settings, scene_settings
 from ..runfile.run import Run
+from ..scene.image_io import pixel_digest
 from ..scene.scene import ImageSource
 from ..storage.atomic import digest
 from ..storage.refusals import unreadable
@@ -91,7 +92,7 @@ def _scene(run: Run) -> dict[str, Any]:
 def _content(source: ImageSource) -> str:
     """What stands for a picture, or for a plugin's file or folder: a digest of what is in it."""
     if isinstance(source, Image.Image):
-        return hashlib.sha256(f"{source.mode}{source.size}".encode() + source.tobytes()).hexdigest()
+        return pixel_digest(source)
     if not source.is_dir():
         return digest(source)
     try:

@@ -12,6 +12,7 @@ from ..api.metric import measured
 from ..api.registry import registry
 from ..errors import WeftError
 from ..provenance.write import write_item
+from ..scene.image_formats import open_written
 from ..storage.atomic import digest, flush_names, make_folder
 from ..storage.refusals import unwritable
 from .job import Item
@@ -90,7 +91,7 @@ class Store:
         known = self.values(item)
         if line is None or path is None or all(name in known for name in item.run.metrics):
             return None
-        with Image.open(path, formats=["PNG"]) as image:
+        with open_written(path) as image:
             image.load()
         values, wrong = _measured(item, image, known)
         self.manifest.add({**line, "metrics": values})

@@ -15,13 +15,14 @@ from ..errors import UserError
 from ..report.entries import Entry, sheets
 from ..report.plot import plot
 from ..report.statistics import Interval
+from ..scene.image_formats import open_written
 from ..storage.atomic import write_file, write_image
 from .job import Item
 from .output_folder import Store
 
-SHEET = "sheet.png"
+SHEET = "sheet"
 TABLE = "metrics.csv"
-PLOT = "metrics.png"
+PLOT = "metrics"
 
 
 def entries_of(store: Store, items: Sequence[Item]) -> list[Entry]:
@@ -55,8 +56,7 @@ def write_sheets(folder: Path, entries: Sequence[Entry]) -> None:
     """Write the sheets of at least two images."""
     if len(entries) > 1:
         for number, image in enumerate(sheets(entries), 1):
-            name = SHEET if number == 1 else f"{Path(SHEET).stem}-{number}.png"
-            write_image(image, folder / name)
+            write_image(image, folder, SHEET if number == 1 else f"{SHEET}-{number}")
 
 
 def write_table(folder: Path, items: Sequence[Item], entries: Sequence[Entry]) -> Path:
@@ -81,9 +81,9 @@ def write_plot(folder: Path, items: Sequence[Item], entries: Sequence[Entry]) ->
     """
     if any(entry.swept for entry in entries):
         names = metric_names(items)
-        write_image(plot(entries, names, metric_bounds(names)), folder / PLOT)
+        write_image(plot(entries, names, metric_bounds(names)), folder, PLOT)
 
 
 def _opened(path: Path) -> Image.Image:
-    with Image.open(path, formats=["PNG"]) as image:
+    with open_written(path) as image:
         return image.convert("RGB")

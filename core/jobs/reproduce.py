@@ -14,11 +14,11 @@ from PIL import Image
 from ..api.registry import registry
 from ..checkpoints.files import model_digests
 from ..errors import UserError
-from ..provenance.write import Kept, libraries, pixel_digest
+from ..provenance.write import Kept, libraries
 from ..runfile.read import runs_of
 from ..runfile.run import Run
 from ..runfile.strict_yaml import parse_yaml
-from ..scene.image_io import open_image
+from ..scene.image_io import open_image, pixel_digest
 from ..scene.reading import without_warnings
 from ..storage.atomic import digest
 

@@ -1,6 +1,6 @@
-"""How a picture was made, kept within its PNG file and beside it. Free of torch.
+"""How an image was made, kept within its file and beside it. Free of torch.
 
-The PNG carries three texts: its run file (`RUN_FILE`), where it comes from (`PROVENANCE`, JSON) and the line of
+The file carries three texts: its run file (`RUN_FILE`), where it comes from (`PROVENANCE`, JSON) and the line of
 settings that AUTOMATIC1111's web interface shows (``parameters``). Programs that save a picture anew drop them, so a
 JSON file of the same name keeps them too. No time, no host and no absolute path is written: the same picture gives the
 same file.
@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ..api.generation_settings import GenerationSettings, Reproducibility
 from ..api.registry import registry
 from ..checkpoints.files import model_digests
 from ..errors import UserError
-from ..scene.image_io import broken_image
+from ..scene.image_formats import encode_image, image_suffix, image_texts
+from ..scene.image_io import broken_image, pixel_digest
 from ..scene.record import record
 from ..scene.scene import ImageSource, Scene
-from ..storage.atomic import digest, png, write_file
+from ..storage.atomic import digest, write_file
 from ..storage.strict_json import read_config
 from .a1111 import parameters_line
 from .run_file_writer import item_settings, model_path, relative, run_file_text
@@ -102,7 +102,7 @@ def write_item(
     item: Mapping[str, Any] | None = None,
     flush: bool = True,
 ) -> Path:
-    """Write one finished picture, ``<stem>.png``, with how it was made, and ``<stem>.json`` beside it.
+    """Write one finished image, ``<stem>.png``, with how it was made, and ``<stem>.json`` beside it.
 
     The picture is moved to its place last, so a picture that is there is finished.
 
@@ -155,9 +155,10 @@ def write_item(
     line = parameters_line(
         settings, scene.prompt, seed, name, next(iter(model.values()), ""), version("weft")
     )
-    data = png(image, _texts(run_file, origin, line))
+    texts = {RUN_FILE: run_file, PROVENANCE: json.dumps(origin)}
+    data = encode_image(image, texts | {"parameters": line.encode("utf-8", "replace").decode()})
     sidecar = {
-        "image": f"{stem}.png",
+        "image": f"{stem}{image_suffix()}",
         "sha256": hashlib.sha256(data).hexdigest(),
         "run_file": run_file,
         "provenance": origin,
@@ -166,11 +167,11 @@ def write_item(
     }
     text = json.dumps(sidecar, indent=1, ensure_ascii=True) + "\n"
     write_file(text.encode(), folder / f"{stem}.json", name=False)
-    return write_file(data, folder / f"{stem}.png", name=flush)
+    return write_file(data, folder / f"{stem}{image_suffix()}", name=flush)
 
 
 def read_provenance(path: Path) -> Kept:
-    """How a picture was made, from its PNG file, or from the JSON file beside it when the picture has lost it.
+    """How a picture was made, from its file, or from the JSON file beside it when the picture has lost it.
 
     Raises:
         UserError: there is no such picture, it carries nothing and no JSON file is beside it, or what they carry is
@@ -178,7 +179,7 @@ def read_provenance(path: Path) -> Kept:
     """
     if not path.is_file():
         raise UserError(f"file '{path}'", "a picture that Weft drew", "no such file")
-    texts = _png_texts(path)
+    texts = _texts(path)
     source, sidecar = path, path.with_suffix(".json")
     if not (RUN_FILE in texts and PROVENANCE in texts):
         if not sidecar.is_file():
@@ -202,12 +203,6 @@ def read_item(path: Path) -> Mapping[str, Any]:
     return item if isinstance(item, dict) else {}
 
 
-def pixel_digest(image: Image.Image) -> str:
-    """SHA-256 of a picture's mode, size and pixels."""
-    head = f"{image.mode} {image.width} {image.height}\n".encode()
-    return hashlib.sha256(head + image.tobytes()).hexdigest()
-
-
 @functools.cache
 def libraries() -> Mapping[str, str]:
     """Versions of Python, Weft and what draws."""
@@ -219,19 +214,10 @@ def libraries() -> Mapping[str, str]:
 _ADAPTER: TypeAdapter[Provenance] = TypeAdapter(Provenance)
 
 
-def _texts(run_file: str, provenance: Mapping[str, Any], line: str) -> PngInfo:
-    texts = PngInfo()
-    texts.add_itxt(RUN_FILE, run_file)
-    texts.add_itxt(PROVENANCE, json.dumps(provenance))
-    texts.add_itxt("parameters", line.encode("utf-8", "replace").decode())
-    return texts
-
-
-def _png_texts(path: Path) -> dict[str, str]:
-    """The texts before the pixels of a PNG file; none for pictures of other formats."""
+def _texts(path: Path) -> dict[str, str]:
+    """The texts that an image carries; none for images of formats that Weft does not write."""
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            return {str(name): text for name, text in image.info.items() if isinstance(text, str)}
+        return image_texts(path)
     except UnidentifiedImageError:
         return {}
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -261,8 +247,8 @@ def _model_digests(settings: GenerationSettings) -> dict[str, str]:
 
 
 def _keep(image: Image.Image, folder: Path) -> Path:
-    data = png(image if image.mode in ("RGB", "RGBA", "L", "LA", "1") else image.convert("RGBA"))
-    path = folder / REFERENCES / f"{hashlib.sha256(data).hexdigest()[:16]}.png"
+    data = encode_image(image if image.mode in ("RGB", "RGBA", "L", "LA", "1") else image.convert("RGBA"))
+    path = folder / REFERENCES / f"{hashlib.sha256(data).hexdigest()[:16]}{image_suffix()}"
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)
         write_file(data, path)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
+from .image_formats import READ
 from .scene import ImageSource
 
 MAX_PIXELS = 32_000_000
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 
 
 def open_image(source: ImageSource, place: str) -> Image.Image:
@@ -29,12 +31,12 @@ def open_image(source: ImageSource, place: str) -> Image.Image:
             return _rgb(_small_enough(source, place, name), place)
         if not source.is_file():  # a pipe would be waited for
             raise UserError(place, "a file that exists", name)
-        with Image.open(source, formats=FORMATS) as image:
+        with Image.open(source, formats=READ) as image:
             return _rgb(ImageOps.exif_transpose(_small_enough(image, place, name)), place)
     except UserError:
         raise
     except UnidentifiedImageError:
-        raise UserError(place, f"a picture ({', '.join(FORMATS)})", name) from None
+        raise UserError(place, f"a picture ({', '.join(READ)})", name) from None
     # decoders raise what they like on crafted files: struct.error, IndexError, ...
     except Exception as error:
         raise broken_image(place, name, error) from None
@@ -43,6 +45,12 @@ def open_image(source: ImageSource, place: str) -> Image.Image:
 def broken_image(place: str, name: str, error: Exception) -> UserError:
     """The error of an image that a decoder refuses."""
     return UserError(place, "a whole picture", f"{name}, which cannot be read ({error})")
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """SHA-256 of an image's mode, size and pixels."""
+    head = f"{image.mode} {image.width} {image.height}\n".encode()
+    return hashlib.sha256(head + image.tobytes()).hexdigest()
 
 
 def _small_enough(image: Image.Image, place: str, name: str) -> Image.Image:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import os
 from pathlib import Path
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from ..errors import UserError
+from ..scene.image_formats import encode_image, image_suffix
 from .refusals import unreadable, unwritable
 
 
@@ -46,20 +45,17 @@ def write_file(data: bytes, path: Path, name: bool = True) -> Path:
     return path
 
 
-def write_image(image: Image.Image, path: Path) -> Path:
-    """Write a PNG as `write_file` does.
+def write_image(image: Image.Image, folder: Path, stem: str) -> Path:
+    """Write an image as `write_file` does, in the format of new ones.
+
+    Args:
+        folder: is there already.
+        stem: the name, without a suffix.
 
     Raises:
         UserError: the disk does not take it.
     """
-    return write_file(png(image), path)
-
-
-def png(image: Image.Image, texts: PngInfo | None = None) -> bytes:
-    """A picture as the bytes of a PNG file, with the texts that it carries."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=texts)
-    return buffer.getvalue()
+    return write_file(encode_image(image), folder / f"{stem}{image_suffix()}")
 
 
 def flush_names(folder: Path) -> None:
