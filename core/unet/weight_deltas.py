@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...kernels.low_rank import Adapter, low_rank
 from ..api.ports import WeightDelta
 from ..errors import PluginError
 from .conditions import Group
@@ -22,10 +24,15 @@ def installed(model: nn.Module, deltas: Sequence[Group[WeightDelta]]) -> Iterato
     Raises:
         PluginError: a path is not a linear or convolution layer, or a delta does not fit it.
     """
+    # by layer; within one in the order that they came in, which is that of the sum
+    sorted_deltas = sorted(deltas, key=lambda group: group.entry.path)
     with ExitStack() as stack:
-        for group in deltas:
-            handle = _layer(model, group.entry).register_forward_hook(_adder(group))
-            stack.callback(handle.remove)
+        for _, run in groupby(sorted_deltas, lambda group: (group.entry.path, group.entry.down is None)):
+            groups = [*run]
+            layers = [_layer(model, group.entry) for group in groups]
+            narrow = isinstance(layers[0], nn.Linear) and groups[0].entry.down is not None
+            for add in [_low_rank_adder(groups)] if narrow else map(_adder, groups):
+                stack.callback(layers[0].register_forward_hook(add).remove)
         yield
 
 
@@ -45,6 +52,26 @@ def apply_deltas(model: nn.Module, deltas: Iterable[WeightDelta]) -> AbstractCon
     )
 
 
+def _low_rank_adder(groups: Sequence[Group[WeightDelta]]) -> Any:
+    """All low-rank deltas of a linear layer, as one operation."""
+
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x, base = _by_position(inputs[0]), _by_position(output)  # r n d
+        adapters = [
+            Adapter(one.entry.down.to(x.device), one.entry.up.to(x.device), one.strength, rows=one.rows)
+            for one in groups
+            if one.entry.down is not None
+        ]
+        return low_rank(x, base, adapters).reshape(output.shape)
+
+    return add
+
+
+def _by_position(tensor: Tensor) -> Tensor:
+    """With one axis of positions; itself where it has one, so that gradients are summed up in the same order."""
+    return tensor if tensor.ndim == 3 else tensor.reshape(len(tensor), -1, tensor.shape[-1])
+
+
 def _adder(group: Group[WeightDelta]) -> Any:
     def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return group.plus(output, _output(layer, group, group.of(inputs[0])))
@@ -54,17 +81,15 @@ def _adder(group: Group[WeightDelta]) -> Any:
 
 def _output(layer: nn.Module, group: Group[WeightDelta], hidden: Tensor) -> Tensor:
     """What a delta adds to a layer's output; the strength is applied where there are the fewest channels."""
-    delta, linear = group.entry, isinstance(layer, nn.Linear)
-    up, down = delta.up.to(hidden), None if delta.down is None else delta.down.to(hidden)
-    place: Any = {}
-    if isinstance(layer, nn.Conv2d):
-        place = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
-    first = up if down is None else down
-    narrow = F.linear(hidden, first) if linear else F.conv2d(hidden, first, **place)
+    delta = group.entry
+    if isinstance(layer, nn.Linear):
+        wide = F.linear(hidden, delta.up.to(hidden))
+        return group.column(wide) * wide
+    place: Any = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
+    first = delta.up if delta.down is None else delta.down
+    narrow = F.conv2d(hidden, first.to(hidden), **place)
     narrow = group.column(narrow) * narrow
-    if down is None:
-        return narrow
-    return F.linear(narrow, up) if linear else F.conv2d(narrow, up)
+    return narrow if delta.down is None else F.conv2d(narrow, delta.up.to(hidden))
 
 
 def _layer(model: nn.Module, delta: WeightDelta) -> nn.Module:

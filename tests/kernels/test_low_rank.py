@@ -14,10 +14,10 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from helpers.low_rank_cases import CASES, Case
+from helpers.operations import Operations
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from weft.kernels.errors import KernelError
@@ -222,37 +222,6 @@ def test_on_cuda_the_kernel_is_taken() -> None:
 
 
 ROWS = 2
-
-
-class Launches(TorchDispatchMode):
-    """Counts the operators that are dispatched, but for those that start nothing on a GPU."""
-
-    NONE = (
-        "device",
-        "empty",
-        "view",
-        "t",
-        "transpose",
-        "permute",
-        "expand",
-        "slice",
-        "unsqueeze",
-        "alias",
-        "detach",
-        "split",
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = function.overloadpacket.__name__
-        if name.removeprefix("_unsafe_") not in self.NONE:
-            self.names.append(name)
-        return function(*args, **kwargs or {})
-
-
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
@@ -280,9 +249,9 @@ def adapted(unet: nn.Module, regions: bool) -> Iterator[int]:
 def counted(unet: nn.Module) -> tuple[int, Counter[str]]:
     """Floating-point operations and launches of a call at 64x64 latents."""
     latents, context = torch.empty(ROWS, 4, 64, 64), torch.empty(ROWS, 77, 768)
-    with torch.no_grad(), Launches() as launches, FlopCounterMode(display=False) as flops:
+    with torch.no_grad(), Operations() as operations, FlopCounterMode(display=False) as flops:
         unet(latents, torch.tensor(500), context)
-    return flops.get_total_flops(), Counter(launches.names)
+    return flops.get_total_flops(), Counter(operations.names)
 
 
 @pytest.mark.parametrize("device", ["meta", "cuda"])

@@ -14,8 +14,8 @@ import diffusers
 import pytest
 import torch
 from helpers import port_plugins as plugins
+from helpers.operations import Operations
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import weft
@@ -44,25 +44,6 @@ costs = runpy.run_path(str(Path(__file__).parents[3] / "benchmarks" / "attend_an
 TIMESTEP = torch.tensor(500)
 FIRST = "down_blocks.0.attentions.0.transformer_blocks.0"
 SCENE = weft.Scene("a toy on grass", [weft.Subject("toy")])
-# what reaches no memory and starts nothing on a GPU
-VIEWS = {
-    "view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze",
-    "reshape", "alias", "detach", "split", "chunk", "as_strided", "unflatten",
-}  # fmt: skip
-
-
-class Operations(TorchDispatchMode):
-    """Counts the operators that are dispatched on tensors, views aside."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function._schema.name.split("::")[1]
-        if name not in VIEWS and name != "promote_types":  # which gives a dtype, on the host
-            self.names.append(name)
-        return function(*args, **(kwargs or {}))
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
