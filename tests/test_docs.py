@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import weft
-from weft.core.api.registry import Registry
+from weft.core.api.registry import Registry, registry
 from weft.core.runfile.read import read_run_file
 from weft.core.testing import CHECKS, Case
 from weft.testing import random_pipeline
@@ -46,6 +46,13 @@ def test_the_readmes_run_file_is_right(tmp_path) -> None:
     alphas = [0, 0.25, 0.5, 0.75, 1]
     assert [run.sweep for run in runs] == [{"guidance.0.alpha": alpha} for alpha in alphas]
     assert [run.guidance[0] for run in runs] == [weft.Fusing(alpha=alpha) for alpha in alphas]
+
+
+def test_every_metric_is_described() -> None:
+    page = (ROOT / "docs" / "run-files.md").read_text()
+    names = registry().metrics()
+    assert "objects" in names
+    assert [name for name in names if f"`{name}`" not in page] == []
 
 
 @pytest.fixture
