@@ -1,4 +1,4 @@
-"""The pipeline: a frozen model, and `generate`, which composes scenes, conditioners and guidance into pictures."""
+"""The pipeline: a frozen model, and `generate`, which composes scenes, conditioners and guidance into images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from .unet.forward import UNetForward
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A model that pictures are drawn with. Its parameters are frozen and never written.
+    """A model that images are drawn with. Its parameters are frozen and never written.
 
     Args:
         name: how it was asked for.
@@ -76,14 +76,14 @@ class Pipeline:
         return self.family.native_size(self.unet.config, self.vae.config)
 
     def view(self, size: tuple[int, int]) -> ModelView:
-        """The model as conditioners see it, for pictures of (height, width) pixels."""
+        """The model as conditioners see it, for images of (height, width) pixels."""
         return ModelView(self.text, self.unet, self.vae, size, self.family, self.folder)
 
     def compile(self, backend: str = "inductor", mode: str | None = None) -> Pipeline:
         """The same pipeline with a UNet that is compiled when it is first needed: minutes, once for each batch's shape.
 
         The first step under new conditions runs plain, and so does what cannot be compiled, with one line in the log.
-        Pictures may differ from the plain pipeline's in the last bits.
+        Images may differ from the plain pipeline's in the last bits.
 
         Args:
             backend: of `torch.compile`.
@@ -159,7 +159,7 @@ class Pipeline:
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "s c h w"]) -> list[Any]:
-        """Pictures of latents."""
+        """Images of latents."""
         return to_images(self.family.to_pixels(self.vae, latents) / 2 + 0.5)
 
     def map_paths(self, latent_size: Grid, positions: int = MAP_POSITIONS) -> frozenset[str]:

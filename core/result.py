@@ -40,7 +40,7 @@ class Result:
     """Images in the order of scenes, then seeds.
 
     Args:
-        images: the pictures.
+        images: the images.
         latents: before decoding, scaled as the VAE's encoder would after its scaling factor.
         samples: every image's scene and seed.
         maps: every image's mean cross-attention over layers, heads and steps; None where it was not recorded.
@@ -86,7 +86,7 @@ class Result:
         """All images in one, row by row.
 
         Args:
-            columns: images a row; as square as possible by default.
+            columns: images per row; as square as possible by default.
             gap: white pixels between images.
         """
         return tile(self.images, columns, gap)

@@ -84,7 +84,7 @@ class AttentionMaps:
     regions: Sequence[Callable[[int], Float[Tensor, "_h _w"] | None]] = ()
 
     def region(self, sample: int, number: int) -> Float[Tensor, "_h _w"] | None:
-        """Where the scene wants a subject, at the picture's size: its mask, else its box, else None."""
+        """Where the scene wants a subject, at the image's size: its mask, else its box, else None."""
         return self.regions[sample](number)
 
     @property

@@ -28,7 +28,7 @@ class TextCondition:
 
     Args:
         context: text states, for cross-attention.
-        added: what enters by the time embedding, by name; for example a pooled state, and the size of the picture.
+        added: what enters by the time embedding, by name; for example a pooled state, and the size of the image.
     """
 
     context: Float[Tensor, "t d"]
@@ -95,7 +95,7 @@ class Family(ABC):
         embeddings: Sequence[TokenEmbeddings],
         size: tuple[int, int],
     ) -> TextCondition:
-        """What a prompt gives the UNet, with token embeddings replaced, for a picture of (height, width) pixels."""
+        """What a prompt gives the UNet, with token embeddings replaced, for an image of (height, width) pixels."""
 
     @abstractmethod
     def added_embedding(

@@ -1,4 +1,4 @@
-"""How pictures were made, apart from their scenes and seeds. Free of torch."""
+"""How images were made, apart from their scenes and seeds. Free of torch."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .schedulers import Scheduler
 
 # maps are kept at the finest size with at most this many positions: 16 x 16 of SD1.5's 64 x 64 latents, and a half more
-# for pictures that are not square; where there is none, at the coarsest: 24 x 24 of 96 x 96 latents
+# for images that are not square; where there is none, at the coarsest: 24 x 24 of 96 x 96 latents
 MAP_POSITIONS = 384
 
 
@@ -64,10 +64,10 @@ class Batch:
     """What is denoised together, for `Guidance.begin`.
 
     Args:
-        scenes: one a sample.
-        model: the model, and the size of the picture.
+        scenes: one per sample.
+        model: the model, and the size of the image.
         scheduler: its timesteps are set.
-        generators: one a sample; a strategy that needs noise draws it from these, so that a seed means the same image
+        generators: one per sample; a strategy that needs noise draws it from these, so that a seed means the same image
             alone and in a batch.
     """
 

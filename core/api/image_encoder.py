@@ -1,4 +1,4 @@
-"""Image towers: from reference pictures to features, with open_clip."""
+"""Image towers: from reference images to features, with open_clip."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ ARCHITECTURE = "ViT-L-14-quickgelu"
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What an image tower sees in some pictures.
+    """What an image tower sees in some images.
 
     Args:
-        pooled: one vector a picture, in the space that pictures and captions share.
+        pooled: one vector an image, in the space that images and captions share.
         patches: one vector a patch, row by row, without the class token.
     """
 
@@ -60,13 +60,13 @@ class ImageTower:
         return int(self._visual.output_dim)  # type: ignore[arg-type]
 
     def pixels(self, images: Sequence[Image.Image]) -> Float[Tensor, "n 3 h w"]:
-        """Pictures of any size as the tower reads them."""
+        """Images of any size as the tower reads them."""
         device = next(self._visual.parameters()).device
         return torch.stack([self._transform(image) for image in images]).to(device)
 
     @torch.no_grad()
     def __call__(self, pixels: Float[Tensor, "n 3 h w"]) -> ImageFeatures:
-        """Features of preprocessed pictures."""
+        """Features of preprocessed images."""
         pooled, patches = self._visual(pixels.to(next(self._visual.parameters()).dtype))
         return ImageFeatures(pooled, patches)
 

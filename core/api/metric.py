@@ -1,4 +1,4 @@
-"""Metrics: what can be measured of a picture. Free of torch."""
+"""Metrics: what can be measured of an image. Free of torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..scene.reading import SceneFields
 from ..scene.scene import Scene
 
 Measure = Callable[[Image.Image, Scene], float | None]
-"""A picture and the scene it was drawn for, to a number; None when the scene does not ask for what is measured."""
+"""An image and the scene it was drawn for, to a number; None when the scene does not ask for what is measured."""
 
 
 @dataclass(frozen=True)

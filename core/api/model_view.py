@@ -22,13 +22,13 @@ from .text_encoder import TextEncoder
 
 @dataclass(frozen=True)
 class ModelView:
-    """The model, read-only, and the size of the picture.
+    """The model, read-only, and the size of the image.
 
     Args:
         text: tokenizer and text transformer.
         unet: for its configuration and its modules' names; its parameters must not be written.
-        vae: for encoding pictures to latents.
-        size: (height, width) of the picture in pixels.
+        vae: for encoding images to latents.
+        size: (height, width) of the image in pixels.
         family: of the model.
         folder: where the model's own plugin weights lie, below ``weft/``; None where the model has no folder.
     """
@@ -65,7 +65,7 @@ class ModelView:
         return self.family.to_latents(self.vae, pixels).to(self.device)
 
     def region(self, subject: Subject) -> Float[Tensor, "h w"] | None:
-        """Where a subject should be, at the picture's size: its mask, else its box, else None."""
+        """Where a subject should be, at the image's size: its mask, else its box, else None."""
         height, width = self.size
         if subject.mask is not None:
             return open_mask(subject.mask, self.size, f"subject '{subject.phrase}', field 'mask'").to(
@@ -82,7 +82,7 @@ class ModelView:
         return inside.float()
 
     def image_tower(self, weights: Path | None = None, architecture: str | None = None) -> ImageTower:
-        """The tower that reads reference pictures: the model's own, or that of a local open_clip checkpoint.
+        """The tower that reads reference images: the model's own, or that of a local open_clip checkpoint.
 
         Args:
             weights: a ``.safetensors`` file of open_clip; the model folder's own by default.

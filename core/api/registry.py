@@ -132,7 +132,7 @@ class Registry:
                 self._loaded.add(key)
                 try:
                     self._enter(point)
-                except Exception as error:  # whatever a stranger's module raises is a report, never a crash
+                except Exception as error:  # whatever untrusted module raises is a report, never a crash
                     self._broken.append(
                         Broken(point.name, _distribution(point), f"{type(error).__name__}: {error}")
                     )

@@ -23,14 +23,14 @@ Side = Annotated[int, Field(ge=8, le=4096)]
 
 @record
 class SamplerSettings:
-    """How a picture is sampled; what is not given is up to the model.
+    """How an image is sampled; what is not given is up to the model.
 
     Args:
         scheduler: how noise is taken away from step to step.
         steps: how many steps the scheduler takes; 20 to 50 are usual.
         width: in pixels, a multiple of the model's latent factor.
         height: likewise.
-        batch_size: pictures that are drawn together; halved when memory runs out.
+        batch_size: images that are drawn together; halved when memory runs out.
     """
 
     scheduler: SchedulerName = "ddim"

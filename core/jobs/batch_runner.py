@@ -51,7 +51,7 @@ class Drawer:
         except WeftError as error:
             listener.failed(items, error)
             return
-        # exact mode draws each picture alone in any case: one by one they are kept as soon as they are drawn
+        # exact mode draws each image alone in any case: one by one they are kept as soon as they are drawn
         size = BatchSize(1 if first.reproducibility == "exact" else first.sampler.batch_size, self._memory)
         left = list(items)
         alone = False
@@ -111,9 +111,9 @@ class Drawer:
         return _Attempt(result.settings, result.images)
 
     def _too_large(self, batch: Sequence[Item], left: list[Item], listener: Listener) -> list[Item]:
-        """Give up the run of a picture that memory cannot take."""
-        hint = "Draw smaller pictures, or on a machine with more memory."
-        error = UserError(f"scene '{batch[0].run.scene.prompt}'", "memory for one picture", "less", hint)
+        """Give up the run of an image that memory cannot take."""
+        hint = "Draw smaller images, or on a machine with more memory."
+        error = UserError(f"scene '{batch[0].run.scene.prompt}'", "memory for one image", "less", hint)
         listener.failed([item for item in left if item.run is batch[0].run], error)
         return [item for item in left if item.run is not batch[0].run]
 

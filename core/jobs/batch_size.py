@@ -1,4 +1,4 @@
-"""How many pictures go into one batch: halved when memory runs out, doubled on a GPU while memory is left."""
+"""How many images go into one batch: halved when memory runs out, doubled on a GPU while memory is left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from ..api.sampler_settings import BATCH_SIZE
 
 MOST = 64
-"""Pictures in a batch at most, where memory alone decides."""
+"""Images in a batch at most, where memory alone decides."""
 SHARE = 0.8
 """Share of the free memory that a larger batch may be expected to fill."""
 
@@ -21,7 +21,7 @@ Memory = Callable[[], tuple[int, int] | None]
 
 
 class BatchSize:
-    """The size of the next batch of pictures that share a model and a size.
+    """The size of the next batch of images that share a model and a size.
 
     Args:
         asked: what the user asks for; the size then never grows beyond it.
@@ -34,13 +34,13 @@ class BatchSize:
         self._memory = memory or gpu_memory
 
     def failed(self, count: int) -> bool:
-        """A batch of ``count`` pictures did not fit; False when it was a single one, and nothing can be done."""
+        """A batch of ``count`` images did not fit; False when it was a single one, and nothing can be done."""
         self._most = max(1, count // 2)
         self.now = self._most
         return count > 1
 
     def fitted(self, count: int) -> None:
-        """A batch of ``count`` pictures fitted: take twice as many when memory allows for it."""
+        """A batch of ``count`` images fitted: take twice as many when memory allows for it."""
         if count < self.now or self.now >= self._most:
             return
         known = self._memory()

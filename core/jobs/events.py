@@ -13,16 +13,16 @@ from .job import Item
 
 
 class Listener(ABC):
-    """Hears, in the process that asked for the pictures, of every one of them. What it raises ends the drawing."""
+    """Hears, in the process that asked for the images, of every one of them. What it raises ends the drawing."""
 
     @abstractmethod
     def drawn(self, item: Item, image: Image.Image, settings: GenerationSettings) -> None:
-        """A picture is finished."""
+        """An image is finished."""
 
     @abstractmethod
     def failed(self, items: Sequence[Item], error: WeftError) -> None:
-        """These pictures will not be drawn."""
+        """These images will not be drawn."""
 
     @abstractmethod
     def working(self, done: float, text: str) -> None:
-        """Beyond the finished pictures, so much of a batch is done, counted in pictures; and what is going on."""
+        """Beyond the finished images, so much of a batch is done, counted in images; and what is going on."""

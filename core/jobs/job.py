@@ -1,4 +1,4 @@
-"""Many pictures as items: each is one run with one seed, known by what it depends on. Free of torch."""
+"""Many images as items: each is one run with one seed, known by what it depends on. Free of torch."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ..storage.refusals import unreadable
 
 ID_LENGTH = 32
 
-# folders of pictures are resumed by ids, in which these have stood from the start, also where a scene has none
+# folders of images are resumed by ids, in which these have stood from the start, also where a scene has none
 _EMPTY_SCENE: dict[str, Any] = {"subjects": [], "maps": {}, "source": None, "edit_mask": None}
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture to draw.
+    """One image to draw.
 
     Args:
         number: its place in the plan, from 0.
         run: scene, plugins and sampler.
         seed: of its noise.
-        id: a digest of everything that the picture depends on; two items of one id are one picture.
+        id: a digest of everything that the image depends on; two items of one id are one image.
         group: equal for items that can be drawn in one batch: all but scene and seed is the same.
     """
 
@@ -54,10 +54,10 @@ def plan(runs: Iterable[Run]) -> list[Item]:
     """Every item of a run file, in order; one that would be drawn twice is there once.
 
     An item's id is a SHA-256, cut to 32 digits, of its settings with every default written out, its seed, and the
-    contents of its pictures and of its model. Paths and the batch size take no part.
+    contents of its images and of its model. Paths and the batch size take no part.
 
     Raises:
-        UserError: a picture or a model cannot be read.
+        UserError: an image or a model cannot be read.
     """
     items: dict[str, Item] = {}
     models: dict[str, Any] = {}
@@ -90,7 +90,7 @@ def _scene(run: Run) -> dict[str, Any]:
 
 
 def _content(source: ImageSource) -> str:
-    """What stands for a picture, or for a plugin's file or folder: a digest of what is in it."""
+    """What stands for an image, or for a plugin's file or folder: a digest of what is in it."""
     if isinstance(source, Image.Image):
         return pixel_digest(source)
     if not source.is_dir():

@@ -1,4 +1,4 @@
-"""The manifest of a folder of pictures: a line of JSON each, by which an interrupted run goes on. Free of torch."""
+"""The manifest of a folder of images: a line of JSON each, by which an interrupted run goes on. Free of torch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Manifest:
         return self._lines.get(id)
 
     def finished(self, id: str) -> bool:
-        """Whether the item's picture is there and is the one that was written."""
+        """Whether the item's image is there and is the one that was written."""
         line = self._lines.get(id)
         if line is None:
             return False

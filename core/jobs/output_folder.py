@@ -1,4 +1,4 @@
-"""A folder of finished pictures: each is written with its line of the manifest, and none is drawn twice."""
+"""A folder of finished images: each is written with its line of the manifest, and none is drawn twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .manifest import Manifest
 
 
 class Store:
-    """Pictures by the ids of their items.
+    """Images by the ids of their items.
 
     Args:
         folder: made when it is not there.
@@ -34,16 +34,16 @@ class Store:
         self.manifest = Manifest(self.folder)
 
     def missing(self, items: Sequence[Item]) -> list[Item]:
-        """The items whose pictures are not there, or are not what the manifest says."""
+        """The items whose images are not there, or are not what the manifest says."""
         return [item for item in items if not self.manifest.finished(item.id)]
 
     def keep(self, item: Item, image: Image.Image, settings: GenerationSettings) -> WeftError | None:
-        """Write a picture, how it was made and its line: a kill before the last costs this one picture.
+        """Write an image, how it was made and its line: a kill before the last costs this one image.
 
         A power cut may cost the names that `flush` has not seen; the next run draws those again.
 
         Returns:
-            what went wrong with its metrics; the picture is kept all the same.
+            what went wrong with its metrics; the image is kept all the same.
 
         Raises:
             UserError: the disk does not take it.
@@ -64,7 +64,7 @@ class Store:
         return wrong
 
     def flush(self) -> None:
-        """Make the pictures' names last through a power cut: once a run, for it takes longer than a picture's bytes.
+        """Make the images' names last through a power cut: once a run, for it takes longer than an image's bytes.
 
         Raises:
             UserError: the disk does not take it.
@@ -75,7 +75,7 @@ class Store:
             raise unwritable(self.folder, error, "folder") from None
 
     def path(self, item: Item) -> Path | None:
-        """The picture of an item, or None."""
+        """The image of an item, or None."""
         line = self.manifest.line(item.id)
         return None if line is None else self.folder / line["file"]
 

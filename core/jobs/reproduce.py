@@ -1,4 +1,4 @@
-"""Drawing a picture again from what it carries: first the digests are compared, then the pixels."""
+"""Drawing an image again from what it carries: first the digests are compared, then the pixels."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from ..storage.atomic import digest
 
 @dataclass(frozen=True)
 class Redrawn:
-    """A picture that was drawn again.
+    """An image that was drawn again.
 
     Args:
         image: the new one.
-        equal: its pixels are those that were recorded when the picture was made.
-        psnr: decibels between it and the picture's file, 8 bits a channel; infinite where no pixel differs, None where
+        equal: its pixels are those that were recorded when the image was made.
+        psnr: decibels between it and the image's file, 8 bits a channel; infinite where no pixel differs, None where
             their sizes differ.
         untouched: the file's pixels are still those that were recorded.
-        differences: what is not as it was and may explain another picture: versions, device, threads.
+        differences: what is not as it was and may explain another image: versions, device, threads.
     """
 
     image: Image.Image
@@ -44,10 +44,10 @@ class Redrawn:
 
 
 def checked_run(kept: Kept, folder: Path) -> Run:
-    """The run of a picture, after the digests of its references and of its model were compared. Free of torch.
+    """The run of an image, after the digests of its references and of its model were compared. Free of torch.
 
     Args:
-        folder: of the picture.
+        folder: of the image.
 
     Raises:
         UserError: a file is missing or is not the one that was used, or the run file does not hold everything.
@@ -55,12 +55,12 @@ def checked_run(kept: Kept, folder: Path) -> Run:
     place = f"file '{kept.source}'"
     if kept.provenance.unwritten:
         hint = "It was drawn from Python, with a plugin that only Python can make."
-        raise UserError(place, "a picture that a run file describes", kept.provenance.unwritten, hint)
+        raise UserError(place, "an image that a run file describes", kept.provenance.unwritten, hint)
     for named, wanted in kept.provenance.references.items():
         _compare(folder / named, f"reference '{named}'", wanted)
     runs = runs_of(parse_yaml(kept.run_file, f"run file in {kept.source}"), folder)
     if len(runs) != 1 or len(runs[0].seeds) != 1:
-        raise UserError(place, "the run file of one picture", f"one of {sum(len(r.seeds) for r in runs)}")
+        raise UserError(place, "the run file of one image", f"one of {sum(len(r.seeds) for r in runs)}")
     _compare_model(runs[0].model, kept)
     return runs[0]
 
@@ -69,10 +69,10 @@ def draw_again(kept: Kept, picture: Path) -> Redrawn:
     """Check and draw.
 
     Args:
-        picture: the file that was given; its pixels are compared.
+        image: the file that was given; its pixels are compared.
 
     Raises:
-        UserError: as `checked_run`, or the picture cannot be read.
+        UserError: as `checked_run`, or the image cannot be read.
     """
     run = checked_run(kept, picture.parent)
     before = open_image(picture, f"file '{picture}'")
@@ -124,7 +124,7 @@ def draw_again(kept: Kept, picture: Path) -> Redrawn:
 
 
 def psnr(first: Image.Image, second: Image.Image) -> float | None:
-    """Peak signal-to-noise ratio of two RGB pictures in decibels: 10 log10(255^2 / mean squared difference)."""
+    """Peak signal-to-noise ratio of two RGB images in decibels: 10 log10(255^2 / mean squared difference)."""
     if first.size != second.size:
         return None
     a, b = (np.asarray(image.convert("RGB"), dtype=np.float64) for image in (first, second))
@@ -136,17 +136,15 @@ def _compare(path: Path, place: str, wanted: str) -> None:
     try:
         actual = digest(path.resolve())
     except UserError:
-        raise UserError(place, "the file that the picture was drawn with", "no such file") from None
+        raise UserError(place, "the file that the image was drawn with", "no such file") from None
     if actual != wanted:
-        raise UserError(
-            place, f"SHA-256 {wanted[:12]}..., as when the picture was drawn", f"{actual[:12]}..."
-        )
+        raise UserError(place, f"SHA-256 {wanted[:12]}..., as when the image was drawn", f"{actual[:12]}...")
 
 
 def _compare_model(model: str, kept: Kept) -> None:
     wanted = kept.provenance.model
     if not wanted:
-        hint = "The model's files were gone when the picture was written."
+        hint = "The model's files were gone when the image was written."
         raise UserError(f"file '{kept.source}'", "digests of its model", "none", hint)
     cards = registry().models()
     path = cards[model].folder if model in cards else Path(model)
@@ -160,7 +158,7 @@ def _compare_model(model: str, kept: Kept) -> None:
             continue  # weights of a plugin that came later
         if actual.get(name) != wanted.get(name):
             how = "no such file" if name not in actual else "another one"
-            raise UserError(f"model '{model}', file '{name}'", "the file that drew the picture", how)
+            raise UserError(f"model '{model}', file '{name}'", "the file that drew the image", how)
 
 
 @contextmanager

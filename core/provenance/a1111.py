@@ -1,4 +1,4 @@
-"""The line that AUTOMATIC1111's web interface writes into its pictures, which many viewers show. Free of torch."""
+"""The line that AUTOMATIC1111's web interface writes into its images, which many viewers show. Free of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run file of one picture, every parameter written out, so that it can be drawn again. Free of torch."""
+"""The run file of one image, every parameter written out, so that it can be drawn again. Free of torch."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ..scene.scene import ImageSource, Scene
 _UNSAFE = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
 
 Place = Callable[[ImageSource], str]
-"""Gives a picture its path in the run file."""
+"""Gives an image its path in the run file."""
 
 
 def item_settings(
     settings: GenerationSettings, scene: Scene, seed: int, place: Place, folder: Path
 ) -> dict[str, Any]:
-    """The settings of one picture, in the order of a run file.
+    """The settings of one image, in the order of a run file.
 
     Args:
-        place: called with every picture of the scene, and every path of a plugin.
+        place: called with every image of the scene, and every path of a plugin.
         folder: where the run file stands; the model's path is relative to it.
 
     Raises:

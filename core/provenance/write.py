@@ -1,8 +1,8 @@
 """How an image was made, kept within its file and beside it. Free of torch.
 
 The file carries three texts: its run file (`RUN_FILE`), where it comes from (`PROVENANCE`, JSON) and the line of
-settings that AUTOMATIC1111's web interface shows (``parameters``). Programs that save a picture anew drop them, so a
-JSON file of the same name keeps them too. No time, no host and no absolute path is written: the same picture gives the
+settings that AUTOMATIC1111's web interface shows (``parameters``). Programs that save an image anew drop them, so a
+JSON file of the same name keeps them too. No time, no host and no absolute path is written: the same image gives the
 same file.
 """
 
@@ -38,10 +38,10 @@ from .run_file_writer import item_settings, model_path, relative, run_file_text
 RUN_FILE = "weft.run"
 PROVENANCE = "weft.provenance"
 REFERENCES = "references"
-"""Beside the pictures: reference pictures that were given open, without a file."""
+"""Beside the images: reference images that were given open, without a file."""
 
 OVERLAY = ".attention."
-"""In the name of a picture's attention overlay, between its stem and the phrase."""
+"""In the name of an image's attention overlay, between its stem and the phrase."""
 
 MAX_SIDECAR_BYTES = 8_000_000
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow")
@@ -51,15 +51,15 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 @record
 class Provenance:
-    """What a picture was drawn with and on.
+    """What an image was drawn with and on.
 
     Args:
         model: SHA-256 of the model's files; empty when they were not there any more.
-        references: SHA-256 of every picture that was read, by its path in the run file.
+        references: SHA-256 of every image that was read, by its path in the run file.
         plugins: the distribution and version of every plugin.
         libraries: versions, Python's included.
-        pixels: SHA-256 of the picture's mode, size and pixels, which outlives a lossless copy.
-        unwritten: a parameter that no run file can hold, so that the picture cannot be drawn again from it.
+        pixels: SHA-256 of the image's mode, size and pixels, which outlives a lossless copy.
+        unwritten: a parameter that no run file can hold, so that the image cannot be drawn again from it.
     """
 
     format: Literal["weft provenance 1"]
@@ -80,11 +80,11 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Kept:
-    """What was read back of a picture.
+    """What was read back of an image.
 
     Args:
-        run_file: YAML; its paths are relative to the picture's folder.
-        source: the file that it was read from: the picture, or the JSON file beside it.
+        run_file: YAML; its paths are relative to the image's folder.
+        source: the file that it was read from: the image, or the JSON file beside it.
     """
 
     run_file: str
@@ -104,16 +104,16 @@ def write_item(
 ) -> Path:
     """Write one finished image, ``<stem>.png``, with how it was made, and ``<stem>.json`` beside it.
 
-    The picture is moved to its place last, so a picture that is there is finished.
+    The image is moved to its place last, so an image that is there is finished.
 
     Args:
         folder: is there already; paths are written relative to it.
-        settings: of the `Result` that holds the picture.
+        settings: of the `Result` that holds the image.
         item: more to keep in the JSON file, for example metrics; plain data.
         flush: the files' names too, see `weft.core.storage.atomic.write_file`; what is in them always is.
 
     Returns:
-        The picture's path.
+        The image's path.
 
     Raises:
         UserError: a reference cannot be read any more, or the disk does not take a file.
@@ -171,20 +171,20 @@ def write_item(
 
 
 def read_provenance(path: Path) -> Kept:
-    """How a picture was made, from its file, or from the JSON file beside it when the picture has lost it.
+    """How an image was made, from its file, or from the JSON file beside it when the image has lost it.
 
     Raises:
-        UserError: there is no such picture, it carries nothing and no JSON file is beside it, or what they carry is
+        UserError: there is no such image, it carries nothing and no JSON file is beside it, or what they carry is
             not what `write_item` writes.
     """
     if not path.is_file():
-        raise UserError(f"file '{path}'", "a picture that Weft drew", "no such file")
+        raise UserError(f"file '{path}'", "an image that Weft drew", "no such file")
     texts = _texts(path)
     source, sidecar = path, path.with_suffix(".json")
     if not (RUN_FILE in texts and PROVENANCE in texts):
         if not sidecar.is_file():
-            hint = f"'{sidecar.name}', which is written beside every picture, would do instead."
-            raise UserError(f"file '{path}'", "a picture with its run file in it", "none in it", hint)
+            hint = f"'{sidecar.name}', which is written beside every image, would do instead."
+            raise UserError(f"file '{path}'", "an image with its run file in it", "none in it", hint)
         source, texts = sidecar, _sidecar_texts(sidecar)
     try:
         provenance = _ADAPTER.validate_json(texts[PROVENANCE], strict=True)
@@ -192,12 +192,12 @@ def read_provenance(path: Path) -> Kept:
         raise UserError(f"file '{source}'", "provenance as Weft writes it", "something else") from None
     for named in provenance.references:
         if Path(named).is_absolute():
-            raise UserError(f"file '{source}'", "paths relative to the picture", f"'{named}'")
+            raise UserError(f"file '{source}'", "paths relative to the image", f"'{named}'")
     return Kept(texts[RUN_FILE], provenance, source)
 
 
 def read_item(path: Path) -> Mapping[str, Any]:
-    """What else is kept in the JSON file beside a picture, such as metrics; nothing when there is no such file."""
+    """What else is kept in the JSON file beside an image, such as metrics; nothing when there is no such file."""
     data = _sidecar(path.with_suffix(".json"))
     item = data.get("item")
     return item if isinstance(item, dict) else {}
@@ -228,7 +228,7 @@ def _sidecar_texts(path: Path) -> dict[str, str]:
     data = _sidecar(path)
     run_file = data.get("run_file")
     if not isinstance(run_file, str):
-        raise UserError(f"file '{path}'", "JSON as Weft writes it beside a picture", "something else")
+        raise UserError(f"file '{path}'", "JSON as Weft writes it beside an image", "something else")
     return {RUN_FILE: run_file, PROVENANCE: json.dumps(data.get("provenance"))}
 
 

@@ -31,11 +31,11 @@ def scene_picture(scene: Scene, size: tuple[int, int], lines: Sequence[str] = ()
     """A scene on its canvas, with what is known of every subject beside it.
 
     Args:
-        size: (height, width) of the picture to come; the canvas has its proportions.
+        size: (height, width) of the image to come; the canvas has its proportions.
         lines: small print below the prompt.
 
     Raises:
-        UserError: a picture of the scene cannot be opened.
+        UserError: an image of the scene cannot be opened.
     """
     fonts = _Fonts(ImageFont.load_default(15 * SCALE), ImageFont.load_default(12 * SCALE))
     canvas = _canvas(scene, size, fonts)
@@ -149,7 +149,7 @@ def _chip(
 
 
 def _panel(scene: Scene, fonts: _Fonts) -> Image.Image:
-    """What is known of every subject, and the pictures of the scene as a whole."""
+    """What is known of every subject, and the images of the scene as a whole."""
     made = Image.new("RGB", (PANEL, 100_000 // SCALE), PAPER)
     draw = ImageDraw.Draw(made)
     images = scene.images()
@@ -186,7 +186,7 @@ def _known(subject: Subject) -> str:
     if subject.mask is not None:
         parts.append("mask")
     if subject.images:
-        parts.append(f"{len(subject.images)} picture{'s' if len(subject.images) > 1 else ''}")
+        parts.append(f"{len(subject.images)} image{'s' if len(subject.images) > 1 else ''}")
     if subject.style is not None:
         parts.append("style")
     if subject.keypoints:

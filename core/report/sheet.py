@@ -33,7 +33,7 @@ def tile(images: Sequence[Image.Image], columns: int | None = None, gap: int = 4
 
     Args:
         images: at least one, of any sizes.
-        columns: images a row; as square as possible by default.
+        columns: images per row; as square as possible by default.
         gap: white pixels between images.
     """
     columns = columns or math.ceil(math.sqrt(len(images)))

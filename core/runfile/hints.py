@@ -41,7 +41,7 @@ _EXAMPLES = {
     "phrase": "phrase: toy",
     "count": "count: 4",
 }
-_BOX = "A box is [left, top, right, bottom] in fractions of the picture, from 0 to 1"
+_BOX = "A box is [left, top, right, bottom] in fractions of the image, from 0 to 1"
 
 
 def advice(section: type[Any], keys: Keys, kind: str, value: Any, context: Mapping[str, Any]) -> str:

@@ -40,7 +40,7 @@ class Reader:
     Args:
         variant: the settings.
         folder: of the run file; paths are relative to it.
-        images_folder: what paths of pictures in the settings are relative to.
+        images_folder: what paths of images in the settings are relative to.
         plugins: where plugins, models and metrics are looked up.
     """
 
@@ -63,7 +63,7 @@ class Reader:
                     ("seeds",),
                     "different seeds",
                     "one that is there twice",
-                    "The same seed gives the same picture.",
+                    "The same seed gives the same image.",
                 )
             )
         self._hand_out_negative_prompt()
@@ -113,7 +113,7 @@ class Reader:
             path = self.images_folder / name
             if self._is_there(path, Path.is_file):
                 return str(path.resolve())
-            self.errors.append(FieldError(keys, "a picture", *self._no_such_file(path, name)))
+            self.errors.append(FieldError(keys, "an image", *self._no_such_file(path, name)))
             return name
 
         self.data = map_images(Scene, self.data, resolved)

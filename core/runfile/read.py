@@ -89,7 +89,7 @@ def _read(
             break
     pictures_count = sum(len(run.seeds) for run in runs)
     if pictures_count > MAX_PICTURES and not unique.errors:
-        limit, hint = f"at most {MAX_PICTURES:,} pictures", "Fewer seeds, or a run file for each part."
+        limit, hint = f"at most {MAX_PICTURES:,} images", "Fewer seeds, or a run file for each part."
         unique.add([document.error((), limit, f"{pictures_count:,}", hint)])
     if unique.errors:
         raise FileErrors(list(unique.errors.values()))

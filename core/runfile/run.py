@@ -20,7 +20,7 @@ class Run:
     Args:
         sweep: the swept settings and their values here; empty without a sweep.
         reproducibility: see `Pipeline.generate`.
-        metrics: names of what is measured of every picture.
+        metrics: names of what is measured of every image.
         number: of the scene in the file, from 0.
     """
 

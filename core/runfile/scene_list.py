@@ -33,7 +33,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list[FileError]]:
-    """The settings of every scene, each with the folder that its pictures are relative to, and what is wrong.
+    """The settings of every scene, each with the folder that its images are relative to, and what is wrong.
 
     Args:
         tree: the run file's settings; ``scenes`` is taken out.

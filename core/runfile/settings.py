@@ -32,7 +32,7 @@ class SeedRange:
     """Seeds that follow each other.
 
     Args:
-        count: how many pictures, one for each seed.
+        count: how many images, one for each seed.
         first: the first seed; the others follow it.
     """
 
@@ -50,10 +50,10 @@ class Settings(Scene):
         negative_prompt: what the guidance strategies that have a negative_prompt read.
         conditioners: how the scene's knowledge enters the model; names, or sections with parameters.
         guidance: the chain of strategies, in order; names, or sections with parameters.
-        sampler: how a picture is sampled.
-        reproducibility: exact gives the same bits whatever is drawn beside a picture.
-        seeds: one picture each; a list, or a count and the first one.
-        metrics: what is measured of every picture.
+        sampler: how an image is sampled.
+        reproducibility: exact gives the same bits whatever is drawn beside an image.
+        seeds: one image each; a list, or a count and the first one.
+        metrics: what is measured of every image.
     """
 
     version: Literal[1] = Field(kw_only=True)

@@ -82,7 +82,7 @@ class PreparedScene:
         return subjects[prompt.number].phrase
 
     def region(self, number: int) -> Float[Tensor, "h w"] | None:
-        """Where the subject of this number should be, at the picture's size; None where the scene does not say."""
+        """Where the subject of this number should be, at the image's size; None where the scene does not say."""
         if number not in self._regions:
             self._regions[number] = self._model.region(self.scene.subjects[number])
         return self._regions[number]
@@ -162,7 +162,7 @@ class BranchEvaluator:
         """Predict for every branch, in one batch; branches that come to the same rows are evaluated once.
 
         Args:
-            latents: one a sample, scaled for the timestep.
+            latents: one per sample, scaled for the timestep.
             timestep: of all of them.
             branches: what to evaluate.
             record: a branch, and the transformer blocks whose maps of it to keep.

@@ -25,7 +25,7 @@ def open_image(source: ImageSource, place: str) -> Image.Image:
         UserError: the file is missing, of another format, truncated, or larger than 32 megapixels; or the open image
             has a mode that has no colours.
     """
-    name = "an open picture" if isinstance(source, Image.Image) else f"'{source}'"
+    name = "an open image" if isinstance(source, Image.Image) else f"'{source}'"
     try:
         if isinstance(source, Image.Image):
             return _rgb(_small_enough(source, place, name), place)
@@ -36,7 +36,7 @@ def open_image(source: ImageSource, place: str) -> Image.Image:
     except UserError:
         raise
     except UnidentifiedImageError:
-        raise UserError(place, f"a picture ({', '.join(READ)})", name) from None
+        raise UserError(place, f"an image ({', '.join(READ)})", name) from None
     # decoders raise what they like on crafted files: struct.error, IndexError, ...
     except Exception as error:
         raise broken_image(place, name, error) from None
@@ -44,7 +44,7 @@ def open_image(source: ImageSource, place: str) -> Image.Image:
 
 def broken_image(place: str, name: str, error: Exception) -> UserError:
     """The error of an image that a decoder refuses."""
-    return UserError(place, "a whole picture", f"{name}, which cannot be read ({error})")
+    return UserError(place, "a whole image", f"{name}, which cannot be read ({error})")
 
 
 def pixel_digest(image: Image.Image) -> str:
@@ -63,7 +63,7 @@ def _small_enough(image: Image.Image, place: str, name: str) -> Image.Image:
 def _rgb(image: Image.Image, place: str) -> Image.Image:
     if image.mode in ("F", "LAB"):
         # Pillow has no conversion of the one, and none that keeps the range of the other
-        raise UserError(place, "a picture in a mode such as RGB, RGBA, L or P", f"mode '{image.mode}'")
+        raise UserError(place, "an image in a mode such as RGB, RGBA, L or P", f"mode '{image.mode}'")
     if image.mode.startswith("I"):
         return _eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

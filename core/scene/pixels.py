@@ -1,4 +1,4 @@
-"""Turning pictures into tensors and back."""
+"""Turning images into tensors and back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
 
 
 def to_images(pixels: Float[Tensor, "s 3 h w"]) -> list[Image.Image]:
-    """Pictures of pixels in [0, 1]; values outside are clipped."""
+    """Images of pixels in [0, 1]; values outside are clipped."""
     array = (pixels.clamp(0, 1).float().cpu() * 255).round().to(torch.uint8)
     return [Image.fromarray(rearrange(picture, "c h w -> h w c").numpy()) for picture in array]
 

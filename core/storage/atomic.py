@@ -93,7 +93,7 @@ def _digest(path: Path, changed: int, size: int) -> str:
 
 
 def make_folder(folder: Path, place: str) -> Path:
-    """Make a folder for pictures, with its parents.
+    """Make a folder for images, with its parents.
 
     Args:
         folder: may exist.

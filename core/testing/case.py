@@ -52,7 +52,7 @@ Check = Callable[[Plugin, Case], None]
 
 
 def draw(plugin: Plugin | None, case: Case, scene: Any = None, **options: Any) -> Result:
-    """A picture of the case's scene, or of another one, with a plugin or without."""
+    """An image of the case's scene, or of another one, with a plugin or without."""
     return draw_chain([] if plugin is None else [plugin], case, scene, **options)
 
 

@@ -62,7 +62,7 @@ def check_is_documented(plugin: Plugin, case: Case) -> None:
 
 
 def check_survives_a_run_file(plugin: Plugin, case: Case) -> None:
-    """Written as a section of a run file and read again, the plugin is equal: a picture can be drawn again."""
+    """Written as a section of a run file and read again, the plugin is equal: an image can be drawn again."""
     try:
         settings = json.loads(json.dumps(plugin_settings(plugin, str)))
         assert settings.pop("type") == plugin.name

@@ -93,7 +93,7 @@ def check_other_scenes_leave_no_trace(plugin: Plugin, case: Case) -> None:
     """A scene is drawn the same after another one: nothing that was worked out for one serves the next."""
     first = draw(plugin, case).latents
     draw(plugin, case, case.other_scene)
-    assert torch.equal(draw(plugin, case).latents, first), "another scene in between changes the picture"
+    assert torch.equal(draw(plugin, case).latents, first), "another scene in between changes the image"
 
 
 def check_dtype_and_device_are_kept(plugin: Plugin, case: Case) -> None:
@@ -104,7 +104,7 @@ def check_dtype_and_device_are_kept(plugin: Plugin, case: Case) -> None:
     assert single.device == pipeline.unet.device, f"latents are on {single.device}"
     double = draw(plugin, _cast(case, torch.float64)).latents
     assert _finite(double)
-    assert torch.allclose(double.float(), single, atol=1e-2), "a float64 model gives another picture"
+    assert torch.allclose(double.float(), single, atol=1e-2), "a float64 model gives another image"
 
 
 def check_half_precision_works(plugin: Plugin, case: Case) -> None:
@@ -118,7 +118,7 @@ def check_half_precision_works(plugin: Plugin, case: Case) -> None:
 
 
 def check_other_sizes_work(plugin: Plugin, case: Case) -> None:
-    """Pictures that are not square, and larger than the model's own, are drawn."""
+    """Images that are not square, and larger than the model's own, are drawn."""
     height, width = case.pipeline().size
     for size in ((height, 2 * width), (2 * height, width)):
         try:
@@ -169,7 +169,7 @@ def _cast(case: Case, dtype: torch.dtype) -> Case:
 
 
 def _resized(scene: Scene, size: tuple[int, int]) -> Scene:
-    """The scene with those of its pictures that have to be of the drawn picture's (height, width) made so."""
+    """The scene with those of its images that have to be of the drawn image's (height, width) made so."""
 
     def fit(image: SceneImage) -> ImageSource:
         return (

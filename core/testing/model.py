@@ -1,4 +1,4 @@
-"""Small random models of Stable Diffusion 1.x's shape, for tests that ask about arithmetic and not about pictures."""
+"""Small random models of Stable Diffusion 1.x's shape, for tests that ask about arithmetic and not about images."""
 
 from __future__ import annotations
 

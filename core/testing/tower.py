@@ -1,4 +1,4 @@
-"""A small random image tower, for tests of plugins that read reference pictures."""
+"""A small random image tower, for tests of plugins that read reference images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
 
 
 def random_tower(folder: Path) -> Path:
-    """Write an image tower into a model's folder: pictures of 16 pixels, 16 patches, pooled features of 24 channels.
+    """Write an image tower into a model's folder: images of 16 pixels, 16 patches, pooled features of 24 channels.
 
     Args:
         folder: of a model in diffusers layout.

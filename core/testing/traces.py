@@ -67,7 +67,7 @@ def check_unet_is_restored_after_an_exception(plugin: Plugin, case: Case) -> Non
 
 
 def check_inputs_are_not_written(plugin: Plugin, case: Case) -> None:
-    """The scene, its pictures and the plugin's own parameters are the same after a generation."""
+    """The scene, its images and the plugin's own parameters are the same after a generation."""
     scene, own = copy.deepcopy(case.scene), copy.deepcopy(plugin)
     draw(plugin, case)
     assert case.scene == scene, "the scene was written"
@@ -75,7 +75,7 @@ def check_inputs_are_not_written(plugin: Plugin, case: Case) -> None:
 
 
 def check_nothing_is_kept(plugin: Plugin, case: Case) -> None:
-    """No tensor of a generation lives on after it, so that memory is flat over many pictures."""
+    """No tensor of a generation lives on after it, so that memory is flat over many images."""
     draw(plugin, case)  # fills caches
     counts = []
     for seed in range(3):
@@ -98,7 +98,7 @@ def check_global_state_is_untouched(plugin: Plugin, case: Case) -> None:
 
 
 def check_nothing_is_written_or_sent(plugin: Plugin, case: Case) -> None:
-    """While a picture is drawn no file is written, no process is started and no connection is made."""
+    """While an image is drawn no file is written, no process is started and no connection is made."""
     draw(plugin, case)  # what is imported late may leave compiled modules
     with _WATCH as events:
         draw(plugin, case)

@@ -37,13 +37,13 @@ MASKED = -1e4
 
 @dataclass(frozen=True)
 class Group(Generic[E]):
-    """Entries of one port that share their modules, one a row.
+    """Entries of one port that share their modules, one per row.
 
     Args:
         entry: the first of them; its modules are everybody's.
         rows: which rows of the batch; None when it is all of them, in order.
         state: the entries' tensors, stacked.
-        strength: a number a row.
+        strength: one number per row.
     """
 
     entry: E

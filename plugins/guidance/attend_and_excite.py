@@ -57,7 +57,7 @@ class AttendAndExcite(Energy):
             max(0, 1 - d / distance), d being the distance of their centres of attention. These are the centroids of
             Epstein et al. 2023 (arXiv 2306.00986), of the squared maps. A threshold waits for the term too. Without it
             two subjects may both be attended to at one place, and be drawn as one thing.
-        distance: beyond which two subjects count as apart, in sides of a square of the picture's area.
+        distance: beyond which two subjects count as apart, in sides of a square of the image's area.
         positions: the maps are those of the finest size with at most so many positions: by default 16 x 16 of Stable
             Diffusion's 64 x 64 latents, as in the released code. Fewer are coarser, and a gradient costs less.
     """
@@ -81,7 +81,7 @@ class AttendAndExcite(Energy):
     )
     sigma: Annotated[float, Field(gt=0, description="width of the kernel, in positions")] = 0.5
     separation: Annotated[float, Field(ge=0, description="weight of keeping subjects apart; 0 is off")] = 0.0
-    distance: Annotated[float, Field(gt=0, description="of subjects that are apart, in picture sides")] = 0.3
+    distance: Annotated[float, Field(gt=0, description="of subjects that are apart, in image sides")] = 0.3
     positions: Annotated[int, Field(ge=1, description="of a map, at most")] = MAP_POSITIONS
 
     def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
@@ -143,7 +143,7 @@ class AttendAndExcite(Energy):
         height, width = maps.shape[1:]
         side = sqrt(height * width)
         rows, columns = (torch.arange(count).to(maps) / side for count in (height, width))
-        # squared, since most of a map's sum is its flat background, which would draw every centre to the picture's
+        # squared, since most of a map's sum is its flat background, which would draw every centre to the image's
         weights = maps.square()
         shares = weights / weights.sum(dim=(1, 2), keepdim=True).clamp(min=FLOOR)
         centres = torch.stack([shares.sum(dim=2) @ rows, shares.sum(dim=1) @ columns], dim=1)  # k 2

@@ -28,7 +28,7 @@ class KeepSource(Guidance):
         finish: whether it is put back without noise after the last step too; only when ``until`` is 1.
 
     Raises:
-        UserError: on `generate`: a scene has no source, nothing says what may change, or a size is not the picture's.
+        UserError: on `generate`: a scene has no source, nothing says what may change, or a size is not the image's.
     """
 
     name: ClassVar[str] = "keep_source"
@@ -43,7 +43,7 @@ class KeepSource(Guidance):
     def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
         for scene in scenes:
             if scene.source is None:
-                raise UserError(f"keep_source, scene '{scene.prompt}', field 'source'", "a picture", "none")
+                raise UserError(f"keep_source, scene '{scene.prompt}', field 'source'", "an image", "none")
 
     def begin(self, batch: Batch) -> Guidance:
         if self.until == 0.0:

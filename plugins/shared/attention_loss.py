@@ -24,7 +24,7 @@ Maps = Mapping[Site, Float[Tensor, "b n t"]]
 def mask_loss(
     maps: Maps, words: Int[Tensor, "b s k"], masks: Float[Tensor, "b s _h _w"]
 ) -> Float[Tensor, " b"]:
-    """The paper's form: mean |CA - M| over positions, the subjects' tokens and layers, one value a sample.
+    """The paper's form: mean |CA - M| over positions, the subjects' tokens and layers, one value per sample.
 
     Args:
         maps: CA; a map's height and width are those of its site.
@@ -103,5 +103,5 @@ def _mean(
 
 
 def _weighted_mean(values: Float[Tensor, "... n"], weights: Float[Tensor, "... n"]) -> Float[Tensor, "..."]:
-    # a subject may fill the picture, and leave no background to average over
+    # a subject may fill the image, and leave no background to average over
     return (values * weights).sum(dim=-1) / weights.sum(dim=-1).clamp(min=1e-3)

@@ -119,7 +119,7 @@ class GatedSelfAttention(nn.Module):
 
 
 def centres(grid: tuple[int, int]) -> Float[Tensor, "n 2"]:
-    """(left, top) of the centre of every position of a feature map, in fractions of the picture, row by row."""
+    """(left, top) of the centre of every position of a feature map, in fractions of the image, row by row."""
     height, width = grid
     top, left = torch.meshgrid(
         (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij"

@@ -1,4 +1,4 @@
-"""Pseudo words: what `pseudo_word` and `fusion_text` share, from reference pictures to vectors in a prompt."""
+"""Pseudo words: what `pseudo_word` and `fusion_text` share, from reference images to vectors in a prompt."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 
 class WordNetwork(nn.Module):
-    """From the pooled feature of a picture to a vector among the token embeddings.
+    """From the pooled feature of an image to a vector among the token embeddings.
 
     LayerNorm, Linear, GELU, Linear, without a residual: the released code of Subject-Diffusion (arXiv 2307.11410).
     UMM-Diffusion (arXiv 2303.09319) says "MLP" only.
@@ -62,11 +62,11 @@ class WordNetwork(nn.Module):
     def forward(
         self, pooled: Float[Tensor, "b s k e"], known: Bool[Tensor, "b s k"]
     ) -> Float[Tensor, "b s d"]:
-        """One word a subject: the mean over those of its k pictures that are known; zeros where none is.
+        """One word a subject: the mean over those of its k images that are known; zeros where none is.
 
         Args:
-            pooled: features; what stands where a picture is not known is not read.
-            known: which pictures there are.
+            pooled: features; what stands where an image is not known is not read.
+            known: which images there are.
         """
         pooled = pooled.masked_fill(~known[..., None], 0.0).to(self.norm.weight)
         words: Tensor = self.output(F.gelu(self.hidden(self.norm(pooled))))  # b s k d
@@ -120,12 +120,12 @@ def unify(
 
 @dataclass(frozen=True)
 class References:
-    """The subjects of a scene that have pictures, and what the image tower sees in these.
+    """The subjects of a scene that have images, and what the image tower sees in these.
 
     Args:
         subjects: in the scene's order.
-        pooled: features, for as many pictures as any subject has.
-        known: which pictures there are.
+        pooled: features, for as many images as any subject has.
+        known: which images there are.
     """
 
     subjects: tuple[Subject, ...]
@@ -134,10 +134,10 @@ class References:
 
 
 def read_references(scene: Scene, tower: ImageTower, plugin: str) -> References:
-    """Open every reference picture of a scene and look at it.
+    """Open every reference image of a scene and look at it.
 
     Raises:
-        UserError: no subject has a picture, one cannot be opened, or two subjects share a noun; it names the subject.
+        UserError: no subject has an image, one cannot be opened, or two subjects share a noun; it names the subject.
     """
     subjects = tuple(subject for subject in scene.subjects if subject.images)
     if not subjects:

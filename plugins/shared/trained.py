@@ -1,4 +1,4 @@
-"""What conditioners with trained weights are told: where the weights are, and what looks at pictures. Free of torch."""
+"""What conditioners with trained weights are told: where the weights are, and what looks at images. Free of torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Trained(Conditioner):
 
 @record
 class TrainedOnPictures(Trained):
-    """One whose networks were trained on what an image encoder sees in subjects' pictures.
+    """One whose networks were trained on what an image encoder sees in subjects' images.
 
     Args:
         image_encoder: a local open_clip checkpoint (``.safetensors``); the model folder's own by default.

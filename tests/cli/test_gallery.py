@@ -1,4 +1,4 @@
-"""`weft show`: a page that parses, escapes, needs nothing from outside, and shows every picture."""
+"""`weft show`: a page that parses, escapes, needs nothing from outside, and shows every image."""
 
 from __future__ import annotations
 

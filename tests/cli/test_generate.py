@@ -1,4 +1,4 @@
-"""`weft generate` over many pictures: what is skipped, measured, laid out and told."""
+"""`weft generate` over many images: what is skipped, measured, laid out and told."""
 
 import csv
 import json
@@ -81,7 +81,7 @@ def test_a_second_run_draws_what_is_missing(folder: Path, drawn: list[tuple[list
     assert drawn == []
     lines = manifest(folder)
     (folder / "out" / lines[0]["file"]).unlink()
-    (folder / "out" / lines[5]["file"]).write_bytes(b"no picture")
+    (folder / "out" / lines[5]["file"]).write_bytes(b"no image")
     done = weft()
     assert done.exit_code == 0
     assert "6 of 8 images are in out already" in done.stdout

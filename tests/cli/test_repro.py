@@ -68,7 +68,7 @@ def test_what_is_missing_or_changed_is_a_users_mistake(place, tmp_path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
     done = weft("repro", tmp_path / "plain.png")
     assert done.exit_code == 2
-    assert "a picture with its run file in it" in done.stderr
+    assert "an image with its run file in it" in done.stderr
     before = (place / "toy.png").read_bytes()
     try:
         Image.new("RGB", (8, 8), "blue").save(place / "toy.png")

@@ -18,7 +18,7 @@ class Case:
     Args:
         shape: rows, positions, heads, size of a head.
         lengths: tokens of each segment.
-        weights: None, "row" (a number a row; the first row of the last segment has 0) or "position".
+        weights: None, "row" (one number per row; the first row of the last segment has 0) or "position".
         regions: how many.
         capture: whether maps are wanted.
         rows: whose.

@@ -1,4 +1,4 @@
-"""Random models with grounding, in diffusers' form and in ours, and a picture of both, for the tests of grounding."""
+"""Random models with grounding, in diffusers' form and in ours, and an image of both, for the tests of grounding."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def noise(seed: int, height: int = 12, width: int = 8) -> torch.Tensor:
 def theirs(
     peer: Any, beta: float = 1.0, seed: int = 0, scheduler: str = "ddim", **options: Any
 ) -> torch.Tensor:
-    """The latents of the peer's picture of `SCENE`."""
+    """The latents of the peer's image of `SCENE`."""
     peer.scheduler = make_scheduler(scheduler, peer.scheduler.config)
     given: dict[str, Any] = {
         "prompt": PROMPT,
@@ -100,7 +100,7 @@ def ours(
     scheduler: str = "ddim",
     **size: int,
 ) -> torch.Tensor:
-    """The latents of our picture, grounded, after some strategies and with classifier-free guidance."""
+    """The latents of our image, grounded, after some strategies and with classifier-free guidance."""
     return pipeline.generate(
         scene,
         [*beside, grounding or weft.Grounding()],

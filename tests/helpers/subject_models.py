@@ -63,7 +63,7 @@ def pipeline() -> Pipeline:
 
 
 def picture(seed: int, size: int = 20) -> Image.Image:
-    """A picture of noise."""
+    """An image of noise."""
     pixels = torch.randint(0, 255, (size, size, 3), generator=torch.Generator().manual_seed(seed))
     return Image.fromarray(pixels.to(torch.uint8).numpy())
 

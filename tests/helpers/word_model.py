@@ -1,4 +1,4 @@
-"""A small random model with an image tower and random weights of `pseudo_word` and `fusion_text`, and pictures."""
+"""A small random model with an image tower and random weights of `pseudo_word` and `fusion_text`, and images."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def prepared(scene: weft.Scene, *conditioners: weft.Conditioner) -> PreparedScen
 
 
 def word(networks, pictures) -> torch.Tensor:
-    """The mean of the words of one subject's pictures, step by step."""
+    """The mean of the words of one subject's images, step by step."""
     tower = model().view((32, 32)).image_tower()
     words = []
     for one in pictures:

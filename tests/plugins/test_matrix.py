@@ -70,7 +70,7 @@ def test_every_strategy_of_ours_is_in_the_matrix() -> None:
         for found in registry().plugins()
         if found.value.kind == "guidance" and found.value.__module__.startswith("weft.plugins.")
     }
-    assert set(STRATEGIES) == ours - {"keep_source"}  # needs a picture to edit
+    assert set(STRATEGIES) == ours - {"keep_source"}  # needs an image to edit
 
 
 @pytest.mark.parametrize(("conditioner", "strategy"), list(itertools.product(CONDITIONERS, STRATEGIES)))

@@ -41,7 +41,7 @@ DEATHS_IN_A_ROW = 6
 
 @dataclass(frozen=True)
 class Drawn:
-    """What comes back of a batch: pictures by the numbers of their items, and what failed."""
+    """What comes back of a batch: images by the numbers of their items, and what failed."""
 
     pictures: Sequence[tuple[int, Image.Image, GenerationSettings]]
     failures: Sequence[tuple[Sequence[int], WeftError]]
@@ -179,7 +179,7 @@ def engine(settings: EngineSettings) -> Engine:
 
 
 def portable(items: Sequence[Item]) -> list[Item]:
-    """Items with their pictures read: a worker need not see the driver's disk, except for the model."""
+    """Items with their images read: a worker need not see the driver's disk, except for the model."""
     runs: dict[int, Run] = {}
     for item in items:
         if id(item.run) not in runs:
@@ -200,4 +200,4 @@ def _batches(items: Sequence[Item]) -> Iterator[_Batch]:
 def _lost(batch: _Batch, error: Exception) -> WeftError:
     first = str(error).strip().splitlines()
     cause = first[0] if first else type(error).__name__
-    return WeftError(f"a batch of {len(batch.items)} pictures was lost with {TRIES} workers: {cause}")
+    return WeftError(f"a batch of {len(batch.items)} images was lost with {TRIES} workers: {cause}")

@@ -1,4 +1,4 @@
-"""Grounding: phrases, pictures and keypoints at places of the picture (GLIGEN, Li et al. 2023, arXiv 2301.07093)."""
+"""Grounding: phrases, images and keypoints at places of the image (GLIGEN, Li et al. 2023, arXiv 2301.07093)."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ KEYPOINTS = (
 class Grounding(TrainedOnPictures):
     """Puts subjects where their boxes are, or persons where their keypoints are.
 
-    Every subject with a box becomes a token of its phrase, its picture or both with the Fourier features of its box;
+    Every subject with a box becomes a token of its phrase, its image or both with the Fourier features of its box;
     gated self-attention reads the tokens between self- and cross-attention of every transformer block (sections 3.1
-    and 3.2). There are always ``max_objects`` tokens (twice as many for weights that know pictures); the rest of them,
+    and 3.2). There are always ``max_objects`` tokens (twice as many for weights that know images); the rest of them,
     and all of them in a branch without grounding, are the trained null. Strength is beta of equation 8.
 
     Weights that widen ``conv_in`` also read the scene's source and what is kept of it (inpainting).
@@ -54,12 +54,12 @@ class Grounding(TrainedOnPictures):
         mode: what is known of a subject: ``text``, its phrase in its box; ``image``, its reference images in its box;
             ``text_image``, both, or the phrase alone where it has no images; ``keypoints``, its keypoints.
         max_objects: tokens of each kind; 30 in the released code. Keypoint weights say it themselves.
-        image_projection: a ``.safetensors`` file with the matrix that takes pictures' features to those of phrases:
+        image_projection: a ``.safetensors`` file with the matrix that takes images' features to those of phrases:
             diffusers' `CLIPImageProjection`, or the open_clip checkpoint itself. Without it they are taken as they are.
 
     Raises:
         UserError: on `generate`: no subject has a box (or keypoints), there are more than ``max_objects``, a subject
-            has no image in the mode ``image``, a phrase is too long, a picture cannot be read, or weights are missing,
+            has no image in the mode ``image``, a phrase is too long, an image cannot be read, or weights are missing,
             do not fit or do not know the mode.
     """
 
@@ -74,7 +74,7 @@ class Grounding(TrainedOnPictures):
     ] = "text"
     max_objects: Annotated[int, Field(ge=1, description="grounding tokens of each kind")] = 30
     image_projection: Annotated[
-        Path | None, Field(description="matrix from pictures' features to phrases'; none by default")
+        Path | None, Field(description="matrix from images' features to phrases'; none by default")
     ] = None
 
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:

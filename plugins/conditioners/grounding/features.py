@@ -1,4 +1,4 @@
-"""What grounding reads of a phrase and of a picture."""
+"""What grounding reads of a phrase and of an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from weft.plugin import TextEncoder, UserError, read_tensors
 
 NORM = 28.7
-"""Length of a projected picture's feature in the released code."""
+"""Length of a projected image's feature in the released code."""
 
 
 @torch.no_grad()
@@ -38,14 +38,14 @@ def phrase_features(text: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, 
 
 
 def projected(pooled: Float[Tensor, "n e"], matrix: Float[Tensor, "d e"]) -> Float[Tensor, "n d"]:
-    """A picture's pooled features in the space of phrases' features, at the length `NORM`."""
+    """An image's pooled features in the space of phrases' features, at the length `NORM`."""
     features = pooled @ matrix.T.to(pooled)
     unit: Tensor = features / features.norm(dim=-1, keepdim=True)
     return unit * NORM
 
 
 def read_projection(path: Path) -> Float[Tensor, "d e"]:
-    """The matrix from pictures' features to phrases' of a local file.
+    """The matrix from images' features to phrases' of a local file.
 
     Args:
         path: a ``.safetensors`` file with ``project.weight`` (diffusers' `CLIPImageProjection`), or an open_clip

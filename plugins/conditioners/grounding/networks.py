@@ -72,9 +72,9 @@ class GroundingNetworks(ByPath):
             unet: the frozen UNet.
             text_width: channels of a phrase's feature.
             hidden: channels within the tokenizer's projections.
-            tokenizer: ``text``: phrases in boxes; ``text_image``: phrases, pictures or both in boxes; ``keypoints``.
-            image_width: channels of a picture's feature; the phrase's by default.
-            persons: how many a picture, for keypoints.
+            tokenizer: ``text``: phrases in boxes; ``text_image``: phrases, images or both in boxes; ``keypoints``.
+            image_width: channels of an image's feature; the phrase's by default.
+            persons: how many an image, for keypoints.
             keypoints: kinds of keypoints.
             inpainting: whether ``conv_in`` is widened, with zeros for the further channels.
             ff_ratio: hidden width of the blocks' feed-forward layers, in widths of their block.
@@ -141,7 +141,7 @@ class GroundingNetworks(ByPath):
         """Tokens of phrases in boxes (tokenizer ``text``).
 
         Args:
-            boxes: (left, top, right, bottom) in fractions of the picture.
+            boxes: (left, top, right, bottom) in fractions of the image.
             features: the phrases', see `weft.plugins.conditioners.grounding.features.phrase_features`.
             known: 1 where there is an object; all zeros give the null tokens.
         """
@@ -155,11 +155,11 @@ class GroundingNetworks(ByPath):
         image: Float[Tensor, "b n e"],
         image_known: Known,
     ) -> Float[Tensor, "b m c"]:
-        """Tokens of phrases, pictures or both in boxes (tokenizer ``text_image``), m = 2 n: the phrases' first."""
+        """Tokens of phrases, images or both in boxes (tokenizer ``text_image``), m = 2 n: the phrases' first."""
         return self._as(TextImageTokenizer)(boxes, text, text_known, image, image_known)  # type: ignore[no-any-return]
 
     def keypoint_tokens(self, points: Float[Tensor, "b n 2"], known: Known) -> Float[Tensor, "b n c"]:
-        """Tokens of points (left, top) in fractions of the picture (tokenizer ``keypoints``), person by person."""
+        """Tokens of points (left, top) in fractions of the image (tokenizer ``keypoints``), person by person."""
         return self._as(KeypointTokenizer)(points, known)  # type: ignore[no-any-return]
 
     def _as(self, kind: type[T]) -> T:

@@ -107,7 +107,7 @@ def _boxes(
 def _pictures(
     plugin: Grounding, subjects: Sequence[Subject], width: int, model: ModelView
 ) -> Float[Tensor, "n {width}"]:
-    """One feature a subject, of the mean of its pictures' pooled features."""
+    """One feature a subject, of the mean of its images' pooled features."""
     if not subjects:
         return torch.zeros(0, width, device=model.device, dtype=model.dtype)
     tower = model.image_tower(plugin.image_encoder, plugin.architecture)

@@ -62,11 +62,11 @@ class TextTokenizer(nn.Module):
 
 
 class TextImageTokenizer(nn.Module):
-    """Tokens of phrases and of pictures in the same boxes: those of the phrases first, then those of the pictures.
+    """Tokens of phrases and of images in the same boxes: those of the phrases first, then those of the images.
 
     Args:
         text: channels of a phrase's feature.
-        image: channels of a picture's feature.
+        image: channels of an image's feature.
         hidden: channels within the projections.
         out: channels of a token.
     """
@@ -102,7 +102,7 @@ class KeypointTokenizer(nn.Module):
     """Tokens of the keypoints of persons: every person has its own embedding, and so has every kind of keypoint.
 
     Args:
-        persons: how many a picture.
+        persons: how many an image.
         keypoints: kinds of keypoints.
         hidden: channels within the projection.
         out: channels of a token.

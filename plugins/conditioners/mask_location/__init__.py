@@ -28,7 +28,7 @@ class MaskLocation(Trained):
             training; or ``area``, the share of it that is covered, which keeps what is thinner than a position.
 
     Raises:
-        UserError: on `generate`: no subject of a scene has a box or a mask, a mask has another size than the picture or
+        UserError: on `generate`: no subject of a scene has a box or a mask, a mask has another size than the image or
             covers no latent position, or weights are missing or do not fit.
     """
 

@@ -28,7 +28,7 @@ class MaskLocationNetworks(nn.Module):
 
     def __init__(self, conv_in: nn.Conv2d, unet: LowRank) -> None:
         super().__init__()
-        # the bias sets a mask that is zero everywhere, a subject that fills the picture, apart from no mask at all
+        # the bias sets a mask that is zero everywhere, a subject that fills the image, apart from no mask at all
         place: dict[str, Any] = {"stride": conv_in.stride, "padding": conv_in.padding}
         self.convolution = nn.Conv2d(1, conv_in.out_channels, conv_in.kernel_size, **place)  # type: ignore[arg-type]
         nn.init.zeros_(self.convolution.weight)
@@ -73,7 +73,7 @@ class MaskLocationNetworks(nn.Module):
 def at_grid(
     regions: Float[Tensor, "b s _h _w"], grid: Grid, how: Literal["nearest", "area"]
 ) -> Float[Tensor, "b s h w"]:
-    """Regions of the whole picture at the latents' size.
+    """Regions of the whole image at the latents' size.
 
     Args:
         regions: 1 inside a subject, 0 outside.

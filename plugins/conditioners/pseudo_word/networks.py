@@ -19,7 +19,7 @@ class PseudoWordNetworks(WordNetworks):
     The second phase is held as low-rank deltas, so that only branches with the conditioner see it. Tensors are named
     ``keep``, ``word.<layer>.<name>`` and ``unet.<path of a layer>.lora_A`` / ``.lora_B``.
 
-    A word is ``keep`` times the noun's own embedding and what the network makes of the pictures. The paper does not say
+    A word is ``keep`` times the noun's own embedding and what the network makes of the images. The paper does not say
     whether the noun stays; with ``keep`` learned, from 1 on, an untrained word is nearly its noun, and the network has
     the looks alone to learn.
 

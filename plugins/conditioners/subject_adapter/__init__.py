@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 @record
 class SubjectAdapter(TrainedOnPictures):
-    """Shows the UNet the patches of subjects' reference pictures, each with the subject's box (section 3.2).
+    """Shows the UNet the patches of subjects' reference images, each with the subject's box (section 3.2).
 
     Gated self-attention between self- and cross-attention of every transformer block reads the tokens of all subjects
-    that have a picture. Places that no subject takes hold learned nulls, and so do all of them when the adapter is
+    that have an image. Places that no subject takes hold learned nulls, and so do all of them when the adapter is
     absent. A subject without a box, or whose box is not used, takes the learned null of a position.
 
-    Of several pictures of a subject the first is read: a token belongs to one patch of one picture, so a mean over
-    pictures would mix parts that have nothing to do with each other, and the others in places of their own would ask
+    Of several images of a subject the first is read: a token belongs to one patch of one image, so a mean over
+    images would mix parts that have nothing to do with each other, and the others in places of their own would ask
     for the subject twice. `pseudo_word` reads them all. The weights say how many subjects there may be.
 
     Args:
         use_box: whether the tokens say where a subject is; the box of its mask stands in for a box.
 
     Raises:
-        UserError: on `generate`: no subject of a scene has pictures, or more have than the weights have places; one
-            cannot be read; a mask has another size than the picture or is dark; or weights are missing or do not fit.
+        UserError: on `generate`: no subject of a scene has images, or more have than the weights have places; one
+            cannot be read; a mask has another size than the image or is dark; or weights are missing or do not fit.
     """
 
     name: ClassVar[str] = "subject_adapter"

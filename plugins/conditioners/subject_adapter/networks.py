@@ -1,4 +1,4 @@
-"""The trained part of `subject_adapter`: tokens of reference pictures in boxes, and the adapter in every block."""
+"""The trained part of `subject_adapter`: tokens of reference images in boxes, and the adapter in every block."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ POSITION = 4 * 2 * FREQUENCIES
 class SubjectAdapterNetworks(nn.Module):
     """Subject-Diffusion's adapter (arXiv 2307.11410, section 3.2, and its released code).
 
-    Every patch of a subject's picture is joined with the Fourier features of the subject's box; LayerNorm, Linear,
+    Every patch of a subject's image is joined with the Fourier features of the subject's box; LayerNorm, Linear,
     GELU, Linear make a token of it, which gated self-attention reads in every transformer block. Learned vectors stand
-    for a picture or a box that is not known, in training and in sampling alike. Tensors are named
+    for an image or a box that is not known, in training and in sampling alike. Tensors are named
     ``projection.{norm,fc1,fc2}.*``, ``null_image_feature``, ``null_position_feature`` and ``adapter.<block>.fuser.*``.
 
     Args:
@@ -38,7 +38,7 @@ class SubjectAdapterNetworks(nn.Module):
         patch_width: channels of a patch.
         hidden: channels of a token, and between the two linear layers; 1024 in the paper.
         ff_ratio: hidden width of the adapters' feed-forward layers, in widths of their block.
-        places: subjects in a picture, at most; 2 in the released code.
+        places: subjects in an image, at most; 2 in the released code.
         positions: see `GatedSelfAttention`.
     """
 
@@ -106,7 +106,7 @@ class SubjectAdapterNetworks(nn.Module):
 
     @property
     def places(self) -> int:
-        """Subjects in a picture, at most."""
+        """Subjects in an image, at most."""
         return len(self.null_position_feature)
 
     def tokens(
@@ -119,7 +119,7 @@ class SubjectAdapterNetworks(nn.Module):
         """Tokens for `block_modules`, t = places * p; a place without a subject holds tokens of the nulls.
 
         Args:
-            patches: of each subject's picture; s is at most `places`.
+            patches: of each subject's image; s is at most `places`.
             boxes: (left, top, right, bottom) in fractions.
             known: which subjects there are; nothing is read of the others.
             boxed: which of them have a box; all by default.

@@ -69,7 +69,7 @@ def box_of(subject: Subject, model: ModelView) -> Box | None:
     """A subject's box, or the tight one of its mask; None when it has neither.
 
     Raises:
-        UserError: the mask has another size than the picture, or no bright pixel.
+        UserError: the mask has another size than the image, or no bright pixel.
     """
     if subject.box is not None or subject.mask is None:
         return subject.box
@@ -77,7 +77,7 @@ def box_of(subject: Subject, model: ModelView) -> Box | None:
     assert region is not None
     rows, columns = (region >= 0.5).nonzero(as_tuple=True)
     if not len(rows):
-        raise UserError(f"subject '{subject.phrase}', field 'mask'", "bright pixels", "a dark picture")
+        raise UserError(f"subject '{subject.phrase}', field 'mask'", "bright pixels", "a dark image")
     height, width = model.size
     return (
         int(columns.min()) / width,
@@ -88,7 +88,7 @@ def box_of(subject: Subject, model: ModelView) -> Box | None:
 
 
 def _patches(subjects: Sequence[Subject], tower: ImageTower) -> Float[Tensor, "s p w"]:
-    """Patches of each subject's first picture."""
+    """Patches of each subject's first image."""
     images = [
         open_image(subject.images[0], f"subject '{subject.phrase}', field 'images'") for subject in subjects
     ]

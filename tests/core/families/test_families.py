@@ -33,7 +33,7 @@ WIDE = {
 
 
 class Wide(Family):
-    """As Stable Diffusion XL: the time embedding takes a pooled text state, and the picture's size and crop."""
+    """As Stable Diffusion XL: the time embedding takes a pooled text state, and the image's size and crop."""
 
     name: ClassVar[str] = "wide"
     card: ClassVar[str] = "wide"

@@ -133,7 +133,7 @@ class Heard(Listener):
 
 
 class Small:
-    """Makes every pipeline draw as on a machine with room for ``room`` pictures."""
+    """Makes every pipeline draw as on a machine with room for ``room`` images."""
 
     def __init__(self, patch: pytest.MonkeyPatch, room: int, error: BaseException) -> None:
         self.batches: list[int] = []
@@ -194,7 +194,7 @@ def test_a_picture_too_large_for_memory_is_told_and_the_next_run_is_tried(
     pipe, heard = Small(monkeypatch, 0, MemoryError()), Heard()
     pipe.drawer().draw(made([[0, 1], [0, 1]]), heard)
     assert [names for names, _ in heard.errors] == [["0/0", "0/1"], ["1/0", "1/1"]]
-    assert "expected memory for one picture" in str(heard.errors[0][1])
+    assert "expected memory for one image" in str(heard.errors[0][1])
     assert pipe.batches == [4, 2, 1, 1]
 
 
@@ -247,7 +247,7 @@ def test_a_manifest_outlives_a_kill(tmp_path: Path) -> None:
     assert [line["id"] for line in lines] == ["1", "3"]
     assert not Manifest(tmp_path).finished("3")
     (tmp_path / "a.png").write_bytes(b"b")
-    assert not Manifest(tmp_path).finished("1"), "a picture that has changed is drawn anew"
+    assert not Manifest(tmp_path).finished("1"), "an image that has changed is drawn anew"
 
 
 def test_a_manifest_leads_nowhere_else(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_a_store_flushes_names_once_a_run_and_every_picture_at_once(
 
     monkeypatch.setattr(os, "fsync", fsync)
     assert store.keep(item, made.images[0], made.settings) is None
-    assert flushed, "a picture's bytes are on the disk before its line is"
+    assert flushed, "an image's bytes are on the disk before its line is"
     assert not any(flushed)
     flushed.clear()
     store.flush()

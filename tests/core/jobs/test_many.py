@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Scenes files, overrides, migration and sweeps over scenes: what many pictures are described with."""
+"""Scenes files, overrides, migration and sweeps over scenes: what many images are described with."""
 
 import json
 from collections.abc import Callable
@@ -100,7 +100,7 @@ WRONG_SCENES = [
     ('{"prompt": "a", "seeds": [1]}', "2:17: expected one of prompt"),
     ('{"subjects": []}', "2:1: expected 'prompt', found no such setting"),
     ('{"prompt": "a toy", "subjects": [{"phrase": "toi"}]}', "2:45: expected words of the prompt, found no such words in 'a toy'. Did you mean 'toy'?"),
-    ('{"prompt": "a toy", "subjects": [{"phrase": "toy", "images": ["tyo.png"]}]}', "2:63: expected a picture, found no such file: 'tyo.png'. Did you mean 'toy.png'?"),
+    ('{"prompt": "a toy", "subjects": [{"phrase": "toy", "images": ["tyo.png"]}]}', "2:63: expected an image, found no such file: 'tyo.png'. Did you mean 'toy.png'?"),
     ('{"prompt": "a toy", "subjects": [{"phrase": "toy", "box": [0, 0, 2, 1]}]}', "2:66: expected at most 1, found 2"),
 ]  # fmt: skip
 
@@ -169,7 +169,7 @@ def test_an_override_ends_the_sweep_of_its_setting(folder: Path) -> None:
         ("version=1", "--set version: expected a setting that can be overridden, found 'version'"),
         ("prompt=a: b", "--set prompt=a: b: expected text, found a mapping"),
         ("prompt='a", "--set prompt='a: expected valid YAML, found"),
-        ("source=none.png", "--set source=none.png: expected a picture, found no such file: 'none.png'"),
+        ("source=none.png", "--set source=none.png: expected an image, found no such file: 'none.png'"),
         ("model=tinny", "--set model=tinny: expected a model (sd15, tiny), a folder or a .safetensors file, found 'tinny'. Did you mean 'tiny'?"),
         ("x=&a 1", "--set x=&a 1: expected no anchors"),
         ("sweep.sampler.steps=[1, x]", "--set sweep.sampler.steps=[1, x]: expected a whole number, found 'x'"),

@@ -139,7 +139,7 @@ def test_a_batch_that_kills_every_worker_is_given_up(cluster: Any, items: list[I
     heard = Heard()
     RayEngine(workers=1, loader=Mortal(notes, deaths=TRIES)).draw(items[:4], heard)
     assert [count for count, _ in heard.errors] == [2]
-    assert f"a batch of 2 pictures was lost with {TRIES} workers" in str(heard.errors[0][1])
+    assert f"a batch of 2 images was lost with {TRIES} workers" in str(heard.errors[0][1])
     assert sorted(heard.pictures) == [2, 3]
 
 

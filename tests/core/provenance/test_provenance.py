@@ -1,4 +1,4 @@
-"""How a picture was made is kept within it and beside it, and is enough to draw it again."""
+"""How an image was made is kept within it and beside it, and is enough to draw it again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def drawn(model, tmp_path_factory) -> Result:
 
 @pytest.fixture
 def folder(drawn, tmp_path) -> Path:
-    """References and pictures, in a folder that may be changed."""
+    """References and images, in a folder that may be changed."""
     drawn.save(tmp_path / "out")
     return tmp_path / "out"
 
@@ -106,7 +106,7 @@ def test_the_file_beside_it_stands_in_for_texts_that_are_lost(folder) -> None:
         assert kept.source.name == "0000-seed7.json"
         assert (kept.run_file, kept.provenance) == (whole.run_file, whole.provenance)
     (folder / "0000-seed7.json").unlink()
-    with pytest.raises(weft.UserError, match="a picture with its run file in it"):
+    with pytest.raises(weft.UserError, match="an image with its run file in it"):
         read_provenance(path)
 
 
@@ -214,7 +214,7 @@ def test_a_plugin_that_no_run_file_can_hold_is_told(drawn, tmp_path) -> None:
 
     settings = replace(drawn.settings, guidance=(weft.DiffusersGuider(guider=ClassifierFreeGuidance()),))
     path = write_item(tmp_path, "x", drawn.images[0], drawn.samples[0].scene, 7, settings)
-    with pytest.raises(weft.UserError, match="a picture that a run file describes"):
+    with pytest.raises(weft.UserError, match="an image that a run file describes"):
         checked_run(read_provenance(path), tmp_path)
 
 

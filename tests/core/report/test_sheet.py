@@ -1,4 +1,4 @@
-"""Labels on a sheet: they stay above and below their own pictures."""
+"""Labels on a sheet: they stay above and below their own images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_lines_fit_and_nothing_is_lost(text: str) -> None:
 
 
 def test_a_caption_does_not_run_into_the_next_picture() -> None:
-    """Below the second picture nothing is drawn when only the first one has a caption."""
+    """Below the second image nothing is drawn when only the first one has a caption."""
     images = [Image.new("RGB", (192, 192), "black")] * 2
     with_text = sheet([Row("", images, ["sampler.scheduler: dpmpp_2m, seed 100", ""])])
     below = with_text.crop((12 + 192 + 12, 12 + 192, with_text.width, with_text.height))

@@ -1,4 +1,4 @@
-"""What a mistake in a run file is answered with, beside where it is and what was expected."""
+"""What an error in a run file is answered with, beside where it is and what was expected."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ SAID = {
     "scenes_are_kept_apart": "scene 2 of a batch differs",
     "exact_mode_is_exact": "an image depends on those before it",
     "is_repeatable": "",
-    "other_scenes_leave_no_trace": "another scene in between changes the picture",
+    "other_scenes_leave_no_trace": "another scene in between changes the image",
     "scene_fields_are_declared": "it reads subjects.box, which is not in its 'scene_fields'",
     "dtype_and_device_are_kept": "latents are torch.float64",
     "half_precision_works": "a model in bfloat16 does not work",

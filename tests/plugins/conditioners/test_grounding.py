@@ -257,7 +257,7 @@ def test_refusals_of_pictures_and_keypoints() -> None:
     three = Scene("a b c", [weft.Subject(p, keypoints={"nose": (0.5, 0.5)}) for p in "abc"])
     with pytest.raises(weft.UserError, match=r"at most 2 subject\(s\) with keypoints, found 3"):
         draw(pipeline("keypoints"), [weft.Grounding(mode="keypoints")], three)
-    with pytest.raises(weft.UserError, match=r"'source'.*a picture to edit, found none"):
+    with pytest.raises(weft.UserError, match=r"'source'.*an image to edit, found none"):
         draw(pipeline("text", inpainting=True))
 
 

@@ -89,7 +89,7 @@ def test_lora_is_the_peer_with_merged_weights(peer, pipeline, grounded) -> None:
 
 @functools.cache
 def image_prompt() -> tuple[torch.Tensor, torch.Tensor]:
-    """Four tokens of a picture, and those of none."""
+    """Four tokens of an image, and those of none."""
     generator = torch.Generator().manual_seed(8)
     return torch.randn(4, 32, generator=generator).double(), torch.randn(4, 32, generator=generator).double()
 
@@ -183,7 +183,7 @@ def test_attend_and_excite_descends_the_maps_of_the_grounded_unet(pipeline) -> N
 
 
 def test_all_of_them_at_once(peer, pipeline) -> None:
-    """LoRA, an image prompt and pseudo words in one grounded picture: each of them is missed when it is not there."""
+    """LoRA, an image prompt and pseudo words in one grounded image: each of them is missed when it is not there."""
     every = (UNetLora(), ImagePrompt(), weft.PseudoWord())
     whole = ours(pipeline, scene=PICTURED, beside=every)
     assert bool(torch.isfinite(whole).all())

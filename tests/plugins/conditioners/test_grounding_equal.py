@@ -94,7 +94,7 @@ def test_grounding_can_be_off_in_one_branch_alone(text) -> None:
 
 @pytest.fixture(scope="module")
 def text_image(tmp_path_factory):
-    """By dtype, diffusers' pipeline and ours; and the matrix that turns pictures' features into phrases'."""
+    """By dtype, diffusers' pipeline and ours; and the matrix that turns images' features into phrases'."""
     folder = models.model_with(models.gated_unet("gated-text-image"), tmp_path_factory.mktemp("text_image"))
     tower, _ = models.image_towers()
     (folder / "open_clip").mkdir()
@@ -201,7 +201,7 @@ def mask_of_boxes(boxes, size: tuple[int, int]) -> torch.Tensor:
 def test_inpainting_is_equal(inpainting, beta: float, width: int, monkeypatch) -> None:
     """To 1e-9 in float64; in float32 one convolution of 9 channels rounds unlike the sum of two.
 
-    diffusers crops every source to a square, and its mask fits no other picture: both are mended for the tall one.
+    diffusers crops every source to a square, and its mask fits no other image: both are mended for the tall one.
     There the widened convolution stays when beta switches the gates off. Here `delayed` switches all of grounding
     off, so the peer is given the UNet's own convolution for the rest.
     """

@@ -120,7 +120,7 @@ def test_absent_is_the_frozen_unet_itself() -> None:
 
 
 def test_no_mask_equals_the_absent_form(tmp_path) -> None:
-    """A subject that fills the picture is a channel of zeros, which the bias tells from no channel."""
+    """A subject that fills the image is a channel of zeros, which the bias tells from no channel."""
     path = models.write(models.mask_networks(rank=0), tmp_path / "mask.safetensors")
     everywhere = scene(box=WHOLE)
     assert not channel_of(everywhere).any()

@@ -63,7 +63,7 @@ def test_contract(plugin, check) -> None:
 
 
 def test_h_u_is_the_computation_by_hand() -> None:
-    """Two subjects, one of two tokens and two pictures; the new words are rows of transformers' own table."""
+    """Two subjects, one of two tokens and two images; the new words are rows of transformers' own table."""
     prompt = "a small capybara beside the red star on grass"
     capybara, star = [picture(1), picture(2)], [picture(3)]
     scene = weft.Scene(
@@ -223,14 +223,14 @@ def truncated(path: Path) -> Path:
     ("make", "message"),
     [
         (lambda folder: folder / "none.png", r"expected a file that exists, found '.*none.png'"),
-        (lambda folder: truncated(folder / "cut.png"), r"expected a whole picture"),
-        (lambda folder: Image.open(truncated(folder / "open.png")), r"expected a whole picture"),
-        (lambda folder: Path(__file__), r"expected a picture \(PNG, JPEG"),
+        (lambda folder: truncated(folder / "cut.png"), r"expected a whole image"),
+        (lambda folder: Image.open(truncated(folder / "open.png")), r"expected a whole image"),
+        (lambda folder: Path(__file__), r"expected an image \(PNG, JPEG"),
         (lambda folder: folder, r"expected a file that exists"),
         (lambda folder: Image.new("1", (8000, 5000)), r"expected at most 32 megapixels"),
         (
             lambda folder: Image.new("LAB", (8, 8)),
-            r"expected a picture in a mode",
+            r"expected an image in a mode",
         ),
     ],
     ids=["missing", "truncated", "opened", "text", "folder", "large", "mode"],

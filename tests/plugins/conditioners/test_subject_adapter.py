@@ -1,4 +1,4 @@
-"""subject_adapter: its tokens and nulls, boxes and pictures, and what it refuses."""
+"""subject_adapter: its tokens and nulls, boxes and images, and what it refuses."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_pictures_that_cannot_be_read_are_refused(tmp_path) -> None:
     encoded = io.BytesIO()
     PICTURE.save(encoded, "PNG")
     (tmp_path / "cut.png").write_bytes(encoded.getvalue()[:600])
-    with pytest.raises(weft.UserError, match=place + "a whole picture"):
+    with pytest.raises(weft.UserError, match=place + "a whole image"):
         draw(weft.SubjectAdapter(), of=scene(images=[tmp_path / "cut.png"]))
     Image.new("1", (8000, 5000)).save(tmp_path / "large.png")
     with pytest.raises(weft.UserError, match=place + "at most 32 megapixels, found 8000 x 5000"):
