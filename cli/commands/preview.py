@@ -8,7 +8,7 @@ from pathlib import Path
 from ...core.api.registry import registry
 from ...core.errors import UserError
 from ...core.families import family_of
-from ...core.report.scene_drawing import scene_picture
+from ...core.report.scene_drawing import draw_scene
 from ...core.runfile.run import Run
 from ...core.storage.atomic import make_folder, write_image
 from ...core.storage.strict_json import read_config
@@ -29,7 +29,7 @@ def run(run_file: RunFile, output: Output = Path("previews"), overrides: Overrid
         scenes.setdefault(repr((one.scene, size_of(one))), []).append(one)
     make_folder(output, "--output")
     for number, alike in enumerate(scenes.values()):
-        image = scene_picture(alike[0].scene, size_of(alike[0]), _small_print(alike))
+        image = draw_scene(alike[0].scene, size_of(alike[0]), _small_print(alike))
         target = write_image(image, output, f"{run_file.stem}-{number:04d}")
         if number < 20:
             out.print(str(target))

@@ -41,7 +41,7 @@ class Drawer:
     def draw(self, items: Sequence[Item], listener: Listener) -> None:
         """Draw items of one group, whose scenes and seeds may differ.
 
-        A batch that memory cannot take is halved; a run that fails is told to the listener and the others go on.
+        A batch that memory cannot take is halved; a run that fails is reported to the listener and the others go on.
         """
         if not items:
             return

@@ -1,4 +1,4 @@
-"""What is told while items are drawn. Free of torch."""
+"""What a listener hears while items are drawn. Free of torch."""
 
 from __future__ import annotations
 

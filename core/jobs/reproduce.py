@@ -65,7 +65,7 @@ def checked_run(kept: Kept, folder: Path) -> Run:
     return runs[0]
 
 
-def draw_again(kept: Kept, picture: Path) -> Redrawn:
+def draw_again(kept: Kept, path: Path) -> Redrawn:
     """Check and draw.
 
     Args:
@@ -74,8 +74,8 @@ def draw_again(kept: Kept, picture: Path) -> Redrawn:
     Raises:
         UserError: as `checked_run`, or the image cannot be read.
     """
-    run = checked_run(kept, picture.parent)
-    before = open_image(picture, f"file '{picture}'")
+    run = checked_run(kept, path.parent)
+    before = open_image(path, f"file '{path}'")
     import torch
 
     from ..load import load

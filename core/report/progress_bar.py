@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 @contextmanager
 def progress_bar(images: int, console: Console | None = None) -> Iterator[Callable[[float, str], None]]:
-    """A function that is told how many images are done, parts of them too, and what is going on, if that is new."""
+    """A function that takes how many images are done, parts of them too, and what is going on, if that is new."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -27,7 +27,7 @@ class _Fonts:
     small: ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def scene_picture(scene: Scene, size: tuple[int, int], lines: Sequence[str] = ()) -> Image.Image:
+def draw_scene(scene: Scene, size: tuple[int, int], lines: Sequence[str] = ()) -> Image.Image:
     """A scene on its canvas, with what is known of every subject beside it.
 
     Args:
@@ -43,78 +43,78 @@ def scene_picture(scene: Scene, size: tuple[int, int], lines: Sequence[str] = ()
     width = MARGIN + canvas.width + MARGIN + PANEL + MARGIN
     caption = _caption(scene, lines, width - 2 * MARGIN, fonts)
     top = max(canvas.height, panel.height)
-    made = Image.new("RGB", (width, MARGIN + top + MARGIN + caption.height + MARGIN), PAPER)
-    made.paste(canvas, (MARGIN, MARGIN))
-    made.paste(panel, (MARGIN + canvas.width + MARGIN, MARGIN))
-    made.paste(caption, (MARGIN, MARGIN + top + MARGIN))
-    return made.reduce(SCALE)
+    page = Image.new("RGB", (width, MARGIN + top + MARGIN + caption.height + MARGIN), PAPER)
+    page.paste(canvas, (MARGIN, MARGIN))
+    page.paste(panel, (MARGIN + canvas.width + MARGIN, MARGIN))
+    page.paste(caption, (MARGIN, MARGIN + top + MARGIN))
+    return page.reduce(SCALE)
 
 
 def _canvas(scene: Scene, size: tuple[int, int], fonts: _Fonts) -> Image.Image:
     factor = SIDE / max(size)
     height, width = (max(1, round(side * factor)) for side in size)
-    made = Image.new("RGBA", (width, height), FIELD)
-    draw = ImageDraw.Draw(made)
+    canvas = Image.new("RGBA", (width, height), FIELD)
+    draw = ImageDraw.Draw(canvas)
     if scene.source is not None:
         source = open_image(scene.source, "field 'source'").resize((width, height)).convert("RGBA")
-        made = Image.blend(source, Image.new("RGBA", source.size, FIELD), 0.45)
-        draw = ImageDraw.Draw(made)
+        canvas = Image.blend(source, Image.new("RGBA", source.size, FIELD), 0.45)
+        draw = ImageDraw.Draw(canvas)
     for tenth in range(1, 10):
         x, y = width * tenth // 10, height * tenth // 10
         draw.line((x, 0, x, height), fill=RULE, width=SCALE)
         draw.line((0, y, width, y), fill=RULE, width=SCALE)
     if scene.edit_mask is not None:
-        made = _tinted(made, scene.edit_mask, INK, 0.35, "field 'edit_mask'")
+        canvas = _tinted(canvas, scene.edit_mask, INK, 0.35, "field 'edit_mask'")
     labels: list[tuple[tuple[int, int], str, str]] = []
     for number, subject in enumerate(scene.subjects):
         color = color_of(number)
         corner = None
         if subject.mask is not None:
             place = f"subject '{subject.phrase}', field 'mask'"
-            made = _tinted(made, subject.mask, color, 0.45, place)
-            corner = _first_pixel(made.size, subject.mask, place)
+            canvas = _tinted(canvas, subject.mask, color, 0.45, place)
+            corner = _first_pixel(canvas.size, subject.mask, place)
         if subject.box is not None:
             left, top, right, bottom = (
                 round(part * side) for part, side in zip(subject.box, (width, height) * 2, strict=True)
             )
             if subject.mask is None:
-                made = _filled(made, (left, top, right, bottom), color)
-            draw = ImageDraw.Draw(made)
+                canvas = _filled(canvas, (left, top, right, bottom), color)
+            draw = ImageDraw.Draw(canvas)
             draw.rectangle(
                 (left, top, max(left, right - 1), max(top, bottom - 1)), outline=color, width=3 * SCALE
             )
             corner = (left, top)
         if subject.keypoints:
             points = {name: (x * width, y * height) for name, (x, y) in subject.keypoints.items()}
-            _mark(made, points, color, fonts)
+            _mark(canvas, points, color, fonts)
             corner = corner or tuple(round(min(sides)) for sides in zip(*points.values(), strict=True))
         if corner is not None:
             labels.append((corner, subject.phrase, color))
-    draw = ImageDraw.Draw(made)
+    draw = ImageDraw.Draw(canvas)
     for corner, phrase, color in labels:  # last, so that no box covers one
-        _chip(draw, corner, phrase, color, made.size, fonts)
+        _chip(draw, corner, phrase, color, canvas.size, fonts)
     if not labels:
         text = "no boxes, masks or keypoints"
         draw.text((width / 2, height / 2), text, fill=FAINT, font=fonts.text, anchor="mm")
     draw.rectangle((0, 0, width - 1, height - 1), outline=RULE, width=2 * SCALE)
-    return made.convert("RGB")
+    return canvas.convert("RGB")
 
 
-def _filled(made: Image.Image, box: tuple[int, int, int, int], color: str) -> Image.Image:
-    layer = Image.new("RGBA", made.size, (0, 0, 0, 0))
+def _filled(canvas: Image.Image, box: tuple[int, int, int, int], color: str) -> Image.Image:
+    layer = Image.new("RGBA", canvas.size, (0, 0, 0, 0))
     ImageDraw.Draw(layer).rectangle(box, fill=f"{color}2e")
-    return Image.alpha_composite(made, layer)
+    return Image.alpha_composite(canvas, layer)
 
 
-def _tinted(made: Image.Image, mask: ImageSource, color: str, strength: float, place: str) -> Image.Image:
-    shape = open_image(mask, place).convert("L").resize(made.size)
-    tint = Image.new("RGBA", made.size, color)
-    return Image.composite(tint, made, shape.point(lambda value: value * strength))
+def _tinted(canvas: Image.Image, mask: ImageSource, color: str, strength: float, place: str) -> Image.Image:
+    shape = open_image(mask, place).convert("L").resize(canvas.size)
+    tint = Image.new("RGBA", canvas.size, color)
+    return Image.composite(tint, canvas, shape.point(lambda value: value * strength))
 
 
 def _first_pixel(size: tuple[int, int], mask: ImageSource, place: str) -> tuple[int, int] | None:
-    found = open_image(mask, place).convert("L").resize(size).point(lambda value: 255 if value > 127 else 0)
-    box = found.getbbox()
+    inside = open_image(mask, place).convert("L").resize(size).point(lambda value: 255 if value > 127 else 0)
+    box = inside.getbbox()
     return None if box is None else box[:2]
 
 
@@ -150,8 +150,8 @@ def _chip(
 
 def _panel(scene: Scene, fonts: _Fonts) -> Image.Image:
     """What is known of every subject, and the images of the scene as a whole."""
-    made = Image.new("RGB", (PANEL, 100_000 // SCALE), PAPER)
-    draw = ImageDraw.Draw(made)
+    canvas = Image.new("RGB", (PANEL, 100_000 // SCALE), PAPER)
+    draw = ImageDraw.Draw(canvas)
     images = scene.images()
     y = 0
     for number, subject in enumerate(scene.subjects):
@@ -165,17 +165,17 @@ def _panel(scene: Scene, fonts: _Fonts) -> Image.Image:
         draw.text((12 * SCALE, y), _known(subject), fill=FAINT, font=fonts.small)
         y += 22 * SCALE
         references = [one for one in images if one.keys[:2] == ("subjects", number) and not one.spatial]
-        y = _thumbs(made, references, y, color) + 14 * SCALE
+        y = _thumbs(canvas, references, y, color) + 14 * SCALE
     for image in images:
         if image.keys[0] != "subjects" and image.keys != ("edit_mask",):  # which tints the canvas
             field, *names = image.keys
             title = f"{str(field).removesuffix('s')} '{names[0]}'" if names else str(field)
             draw.text((12 * SCALE, y), title, fill=INK, font=fonts.small)
-            y = _thumbs(made, [image], y + 20 * SCALE, RULE) + 14 * SCALE
+            y = _thumbs(canvas, [image], y + 20 * SCALE, RULE) + 14 * SCALE
     if y == 0:
         draw.text((0, 0), "no subjects: the prompt alone", fill=FAINT, font=fonts.text)
         y = 24 * SCALE
-    return made.crop((0, 0, PANEL, min(y, made.height)))
+    return canvas.crop((0, 0, PANEL, min(y, canvas.height)))
 
 
 def _known(subject: Subject) -> str:
@@ -194,9 +194,9 @@ def _known(subject: Subject) -> str:
     return ", ".join(parts) or "the phrase alone"
 
 
-def _thumbs(made: Image.Image, images: Sequence[SceneImage], y: int, color: str) -> int:
+def _thumbs(canvas: Image.Image, images: Sequence[SceneImage], y: int, color: str) -> int:
     """Paste images in rows; gives the y below them."""
-    draw = ImageDraw.Draw(made)
+    draw = ImageDraw.Draw(canvas)
     step = THUMB + 8 * SCALE
     across = (PANEL - 12 * SCALE) // step
     for number, one in enumerate(images):
@@ -204,7 +204,7 @@ def _thumbs(made: Image.Image, images: Sequence[SceneImage], y: int, color: str)
         image = open_image(one.source, one.place)
         factor = THUMB / max(image.size)
         small = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
-        made.paste(small, (left, top))
+        canvas.paste(small, (left, top))
         frame = (left - SCALE, top - SCALE, left + small.width, top + small.height)
         draw.rectangle(frame, outline=color, width=SCALE)
     return y + -(-len(images) // across) * step
@@ -212,8 +212,8 @@ def _thumbs(made: Image.Image, images: Sequence[SceneImage], y: int, color: str)
 
 def _caption(scene: Scene, lines: Sequence[str], width: int, fonts: _Fonts) -> Image.Image:
     """The prompt, its phrases in their colours, and the small print."""
-    made = Image.new("RGB", (width, 100_000 // SCALE), PAPER)
-    draw = ImageDraw.Draw(made)
+    canvas = Image.new("RGB", (width, 100_000 // SCALE), PAPER)
+    draw = ImageDraw.Draw(canvas)
     x, y = 0.0, 0.0
     for word, color in _words(scene):
         long = draw.textlength(word, font=fonts.text)
@@ -226,7 +226,7 @@ def _caption(scene: Scene, lines: Sequence[str], width: int, fonts: _Fonts) -> I
         for part in textwrap.wrap(line, width // (6 * SCALE)):
             draw.text((0, y), part, fill=FAINT, font=fonts.small)
             y += 18 * SCALE
-    return made.crop((0, 0, width, min(made.height, round(y))))
+    return canvas.crop((0, 0, width, min(canvas.height, round(y))))
 
 
 def _words(scene: Scene) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from weft import Scene, Subject, UserError
 from weft.cli.app import app
 from weft.core.report.palette import color_of
-from weft.core.report.scene_drawing import MARGIN, SCALE, SIDE, scene_picture
+from weft.core.report.scene_drawing import MARGIN, SCALE, SIDE, draw_scene
 
 RUN = """\
 version: 1
@@ -100,23 +100,23 @@ def test_any_scene_fits(size) -> None:
     words = " ".join(f"thing{i}" for i in range(60))
     reference = Image.new("RGB", (300, 2))
     subjects = [Subject(f"thing{i}", images=[reference] * 7, box=(0.99, 0.99, 1, 1)) for i in range(30)]
-    picture = scene_picture(Scene(words, subjects, maps={"edges": reference}, source=reference), size)
+    picture = draw_scene(Scene(words, subjects, maps={"edges": reference}, source=reference), size)
     assert picture.width < 2000
     assert picture.height > 640 * min(1, size[0] / max(size))
-    scene_picture(Scene("", []), size)
+    draw_scene(Scene("", []), size)
 
 
 def test_a_source_is_shown_below_the_layout() -> None:
     source = Image.new("RGB", (64, 64), "black")
-    plain, edited = scene_picture(Scene("x"), (64, 64)), scene_picture(Scene("x", source=source), (64, 64))
+    plain, edited = draw_scene(Scene("x"), (64, 64)), draw_scene(Scene("x", source=source), (64, 64))
     assert sum(on_canvas(edited, 0.27, 0.27)) < sum(on_canvas(plain, 0.27, 0.27)) - 200
     with pytest.raises(UserError, match="'source'"):
-        scene_picture(Scene("x", source=Path("nowhere.png")), (64, 64))
+        draw_scene(Scene("x", source=Path("nowhere.png")), (64, 64))
 
 
 def test_keypoints_lie_where_they_should_be_with_their_names() -> None:
-    plain = scene_picture(Scene("a toy", [Subject("toy")]), (64, 64))
-    named = scene_picture(
+    plain = draw_scene(Scene("a toy", [Subject("toy")]), (64, 64))
+    named = draw_scene(
         Scene("a toy", [Subject("toy", keypoints={"nose": (0.5, 0.25), "left_knee": (0.99, 0.75)})]), (64, 64)
     )
     for x, y in ((0.5, 0.25), (0.99, 0.75)):

@@ -43,7 +43,7 @@ DEATHS_IN_A_ROW = 6
 class Drawn:
     """What comes back of a batch: images by the numbers of their items, and what failed."""
 
-    pictures: Sequence[tuple[int, Image.Image, GenerationSettings]]
+    images: Sequence[tuple[int, Image.Image, GenerationSettings]]
     failures: Sequence[tuple[Sequence[int], WeftError]]
 
 
@@ -57,16 +57,16 @@ class Worker:
         """Draw one batch of items of a group."""
         heard = _Collector()
         self._drawer.draw(items, heard)
-        return Drawn(tuple(heard.pictures), tuple(heard.failures))
+        return Drawn(tuple(heard.images), tuple(heard.failures))
 
 
 class _Collector(Listener):
     def __init__(self) -> None:
-        self.pictures: list[tuple[int, Image.Image, GenerationSettings]] = []
+        self.images: list[tuple[int, Image.Image, GenerationSettings]] = []
         self.failures: list[tuple[Sequence[int], WeftError]] = []
 
     def drawn(self, item: Item, image: Image.Image, settings: GenerationSettings) -> None:
-        self.pictures.append((item.number, image, settings))
+        self.images.append((item.number, image, settings))
 
     def failed(self, items: Sequence[Item], error: WeftError) -> None:
         self.failures.append(([item.number for item in items], error))
@@ -138,7 +138,7 @@ class RayEngine(Engine):
                 for reference in ready:
                     worker, batch = busy.pop(reference)
                     try:
-                        made: Drawn = ray.get(reference)
+                        drawn: Drawn = ray.get(reference)
                     except RayTaskError as error:  # a bug, which another worker would meet too
                         listener.failed(batch.items, WeftError(f"worker: {error.cause}"))
                         idle.append(worker)
@@ -153,9 +153,9 @@ class RayEngine(Engine):
                     else:
                         deaths = 0
                         idle.append(worker)
-                        for number, image, settings in made.pictures:
+                        for number, image, settings in drawn.images:
                             listener.drawn(by_number[number], image, settings)
-                        for numbers, failure in made.failures:
+                        for numbers, failure in drawn.failures:
                             listener.failed([by_number[number] for number in numbers], failure)
                 if deaths >= DEATHS_IN_A_ROW and not busy:
                     for batch in waiting:
