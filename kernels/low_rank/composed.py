@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,7 +21,13 @@ def composed(
     """
     for adapter in adapters:
         concerned = x if adapter.rows is None else x[adapter.rows]
-        narrow = scaled(F.linear(concerned, adapter.down.to(x)), adapter.factor())
+        narrow, factor = F.linear(concerned, adapter.down.to(x)), adapter.factor()
+        narrow = factor.to(narrow) * narrow if _is_nowhere_0(factor) else scaled(narrow, factor)
         part = F.linear(narrow, adapter.up.to(x))
         base = base + part if adapter.rows is None else base.index_add(0, adapter.rows, part.to(base))
     return base
+
+
+def _is_nowhere_0(factor: Tensor) -> bool:
+    """Known on a CPU alone, where a look is a sixth of the work of `scaled`; on a GPU it would be waited for."""
+    return factor.device.type == "cpu" and not torch.compiler.is_compiling() and bool(factor.all())

@@ -58,7 +58,7 @@ def low_rank(
 def uses_kernel(x: Tensor, base: Tensor, adapters: Sequence[Adapter]) -> bool:
     """Whether "auto" takes the Triton kernel: on CUDA, in one type of 16 or 32 bits, without gradients in masks.
 
-    An adapter counts once for every 128 of its rank (64 in float32), and with more than 30 it is PyTorch's layers too.
+    An adapter counts once for every 128 of its rank (32 in float32), and with more than 30 it is PyTorch's layers too.
     """
     return (
         x.device.type == "cuda"

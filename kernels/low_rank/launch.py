@@ -74,9 +74,9 @@ def pieces(adapters: Sequence[Adapter], exact: bool) -> list[Adapter]:
 
     Args:
         adapters: of one call.
-        exact: see `Constants`; a tile of float32 takes twice the registers.
+        exact: see `Constants`; float32 has no matrix units here, and tiles of 64 spilled with five of them.
     """
-    most = 64 if exact else 128
+    most = 32 if exact else 128
     return [
         replace(one, down=one.down[start : start + most], up=one.up[:, start : start + most])
         for one in adapters

@@ -58,7 +58,7 @@ LOW_RANK = {
     "low_rank one": low_rank_launch.Constants((16,), (False,), (False,)),
     "low_rank regions": low_rank_launch.Constants(**REGIONS),
     "low_rank gradient": low_rank_launch.Constants(**REGIONS, added=False),
-    "low_rank exact": low_rank_launch.Constants((64, 64), (True, False), (False, True), exact=True),
+    "low_rank exact": low_rank_launch.Constants((32, 17, 32, 32, 4), (True,) * 5, (True,) * 5, exact=True),
 }
 
 
