@@ -3,9 +3,9 @@
     python docs/draw_examples.py                   # all of them, minutes on one core
     python docs/draw_examples.py 03-boxes          # some of them
     python docs/draw_examples.py --work FOLDER     # go on where a run before was interrupted
-    python docs/draw_examples.py --page            # the page alone, with the pictures that are there
+    python docs/draw_examples.py --page            # the page alone, with the images that are there
 
-What is kept is the contact sheet, or the only picture, that `weft generate` makes. An example whose conditioners have
+What is kept is the contact sheet, or the only image, that `weft generate` makes. An example whose conditioners have
 no weights in the model's folder is left out, with a line that says so.
 """
 
@@ -27,7 +27,7 @@ from weft.core.runfile.read import read_run_file
 ROOT: Final = Path(__file__).resolve().parent.parent
 EXAMPLES: Final = ROOT / "examples"
 PAGE: Final = ROOT / "docs" / "examples.md"
-PICTURES: Final = ROOT / "docs" / "images" / "examples"
+IMAGES: Final = ROOT / "docs" / "images" / "examples"
 HEAD: Final = """\
 # Ten run files
 
@@ -39,7 +39,7 @@ weft generate examples/01-one-subject.yaml -o out/
 
 The model is small and knows a world of a few shapes, so that one core draws all ten in minutes.
 A run file for Stable Diffusion differs in its `model` and in its words.
-The pictures are the contact sheets that `weft generate` writes, of the files as they are: the first seeds, none chosen.
+The images are the contact sheets that `weft generate` writes, of the files as they are: the first seeds, none chosen.
 `python docs/draw_examples.py` draws them again, and writes this page.
 """
 COLORS: Final = 256
@@ -58,7 +58,7 @@ def lacking(path: Path) -> list[str]:
 
 
 def draw(path: Path, work: Path, overrides: Sequence[str] = ()) -> Image.Image:
-    """The sheet of an example, drawn in ``work``; the picture itself when there is only one."""
+    """The sheet of an example, drawn in ``work``; the image itself when there is only one."""
     code = generate(path, work, list(overrides))
     if code:
         raise SystemExit(f"{path.name} ended with {int(code)}")
@@ -69,7 +69,7 @@ def draw(path: Path, work: Path, overrides: Sequence[str] = ()) -> Image.Image:
 
 
 def page() -> str:
-    """The page: every example with what it says of itself, its text, and its picture where that is drawn."""
+    """The page: every example with what it says of itself, its text, and its image where that is drawn."""
     return HEAD + "".join(f"\n{section(path)}" for path in sorted(EXAMPLES.glob("*.yaml")))
 
 
@@ -78,31 +78,31 @@ def section(path: Path) -> str:
     schema, *lines = path.read_text().splitlines()
     assert schema.startswith("# yaml-language-server"), path.name
     count = next(number for number, line in enumerate(lines) if not line.startswith("#"))
-    told, text = " ".join(line.removeprefix("# ") for line in lines[:count]), "\n".join(lines[count:])
+    about, text = " ".join(line.removeprefix("# ") for line in lines[:count]), "\n".join(lines[count:])
     number, _, words = path.stem.partition("-")
     title = f"## {int(number)}. {words.replace('-', ' ').capitalize()}"
-    picture = PICTURES / f"{path.stem}.png"
-    shown = f"\n![{told}]({picture.relative_to(PAGE.parent).as_posix()})\n" if picture.is_file() else ""
-    return f"{title}\n\n{told}\n\n[{path.name}](../examples/{path.name})\n\n```yaml\n{text}\n```\n{shown}"
+    image = IMAGES / f"{path.stem}.png"
+    shown = f"\n![{about}]({image.relative_to(PAGE.parent).as_posix()})\n" if image.is_file() else ""
+    return f"{title}\n\n{about}\n\n[{path.name}](../examples/{path.name})\n\n```yaml\n{text}\n```\n{shown}"
 
 
 def main() -> None:
     names = sorted(path.stem for path in EXAMPLES.glob("*.yaml"))
-    parser = argparse.ArgumentParser(description="draw the pictures of docs/examples.md")
+    parser = argparse.ArgumentParser(description="draw the images of docs/examples.md")
     parser.add_argument("names", nargs="*", choices=[[], *names], help="all of them by default")
     parser.add_argument("--work", type=Path, help="where to draw; a temporary folder by default")
     parser.add_argument("--page", action="store_true", help="draw nothing")
-    given = parser.parse_args()
-    PICTURES.mkdir(parents=True, exist_ok=True)
+    options = parser.parse_args()
+    IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        for name in [] if given.page else given.names or names:
+        for name in [] if options.page else options.names or names:
             path = EXAMPLES / f"{name}.yaml"
             if missing := lacking(path):
                 print(f"{name}: left out, its model has no weights of {', '.join(missing)}")
                 continue
-            made = draw(path, (given.work or Path(temporary)) / name)
-            made.quantize(COLORS, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)
-            print(f"{name}: {made.width} x {made.height}")
+            drawn = draw(path, (options.work or Path(temporary)) / name)
+            drawn.quantize(COLORS, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
+            print(f"{name}: {drawn.width} x {drawn.height}")
     PAGE.write_text(page())
 
 
