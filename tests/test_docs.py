@@ -96,3 +96,10 @@ def test_links_lead_somewhere(path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
         if not target.startswith(("http:", "https:", "mailto:")):
             assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("plugin", registry().plugins(), ids=lambda plugin: plugin.name)
+def test_every_built_in_plugin_has_its_page_and_its_test(plugin) -> None:
+    if plugin.distribution == "weft":
+        assert (ROOT / "docs" / "plugins" / f"{plugin.name}.md").is_file()
+        assert list((ROOT / "tests" / "plugins").glob(f"*/test_{plugin.name}.py"))
