@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..scene.scene import Scene
-    from .attention_maps import AttentionMaps
+    from .attention_maps import AttentionKind, AttentionMaps
     from .conditioner import Conditioner
     from .model_view import ModelView
     from .schedulers import Scheduler
@@ -178,6 +178,10 @@ class Energy(Guidance):
     def map_positions(self) -> int:
         """The maps to read are those of the finest size that has at most so many positions."""
         return MAP_POSITIONS
+
+    def map_kinds(self) -> frozenset[AttentionKind]:
+        """Which maps to read: of "cross"-attention, of "self"-attention, or both."""
+        return frozenset({"cross"})
 
     def refinement(self, step: Step) -> Refinement | None:
         """Updates to repeat before the ordinary one at this step; None for none."""

@@ -1,13 +1,14 @@
 """The six ports: everything that a conditioner may hand to the text encoder and to the UNet.
 
-A contribution is a tuple of the entries below; the class of an entry is its port. Tensors hold one sample, without a
-batch axis: the engine gathers the entries of all rows of a batch. Every entry has a strength, 1 as given; the engine
-scales it by a branch's strength, and leaves an entry of strength 0 out, so that 0 is absence bit for bit.
+A contribution is a tuple of the entries below, or of `MapEdit`; the class of an entry is its port. Tensors hold one
+sample, without a batch axis: the engine gathers the entries of all rows of a batch. Every entry has a strength, 1 as
+given; the engine scales it by a branch's strength, and leaves an entry of strength 0 out, so that 0 is absence bit for
+bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -109,17 +110,6 @@ class BlockInsert(Entry):
 
     modules: Mapping[str, BlockModule]
     state: Float[Tensor, "..."]
-
-
-MapFunction: TypeAlias = Callable[[Tensor, str, tuple[int, int]], Tensor]
-"""(probabilities (rows, heads, positions, tokens), block path, (height, width)) -> probabilities of the same shape."""
-
-
-@dataclass(frozen=True, eq=False)
-class MapEdit(Entry):
-    """Port 3, block: a function of the cross-attention probabilities; blended with them by the strength."""
-
-    function: MapFunction
 
 
 @dataclass(frozen=True)

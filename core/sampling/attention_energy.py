@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..api.guidance import Energy, Step
 from ..errors import PluginError
-from .branch_evaluator import BranchEvaluator
+from .branch_evaluator import BranchEvaluator, MapRequest
 from .events import Events
 from .guarded import guarded
 from .trace import Descent
@@ -27,7 +27,7 @@ class EnergyDescent:
     Args:
         energy: gives the loss, the step size and the refinement.
         evaluator: records the full branch's maps.
-        paths: transformer blocks whose maps the energy reads.
+        request: the maps that the energy reads.
         step: where the sampler is.
         timestep: of the step.
         scale: the scheduler's scaling of the model's input at this timestep.
@@ -36,7 +36,7 @@ class EnergyDescent:
 
     energy: Energy
     evaluator: BranchEvaluator
-    paths: frozenset[str]
+    request: MapRequest
     step: Step
     timestep: Num[Tensor, ""]
     scale: Float[Tensor, ""]
@@ -80,7 +80,7 @@ class EnergyDescent:
         place = f"loss at step {step.index}"
         with torch.enable_grad():
             leaves = inputs.detach().requires_grad_(True)
-            maps = self.evaluator.maps(leaves, self.timestep, step.full, self.paths)
+            maps = self.evaluator.maps(leaves, self.timestep, self.request, step)
             loss = guarded(energy.name, place, lambda: energy.loss(maps, step))
             if loss.shape != (len(inputs),) or not bool(torch.isfinite(loss).all()):
                 raise PluginError(energy.name, place, "is not one finite number per sample")

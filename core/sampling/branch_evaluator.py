@@ -9,9 +9,11 @@ from functools import partial
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from ..api.attention_maps import AttentionMaps, MapRecorder
+from ..api.attention_maps import AttentionMaps, MapRecorder, Site
 from ..api.branches import Branch, Prompt, SubjectPhrase
 from ..api.conditioner import Conditioner
+from ..api.guidance import Step
+from ..api.map_edits import MapRows
 from ..api.model_view import ModelView
 from ..api.ports import Contribution, TextStates, TokenEmbeddings, WeightDelta
 from ..api.predictions import Predictions
@@ -136,19 +138,38 @@ class PreparedScene:
         return Row(context[0].to(model.dtype), entries, text.added)
 
 
+@dataclass(frozen=True)
+class MapRequest:
+    """Maps of one branch to keep while it is evaluated.
+
+    Args:
+        branch: which.
+        paths: transformer blocks, for their cross-attention.
+        self_paths: transformer blocks, for their self-attention.
+    """
+
+    branch: Branch
+    paths: frozenset[str] = frozenset()
+    self_paths: frozenset[str] = frozenset()
+
+
 class BranchEvaluator:
     """Runs the UNet for the branches of a form.
 
     Args:
         unet: its forward pass.
         scenes: the prepared scene of every sample of the batch.
+        sets: samples that belong together, by their numbers, for map edits; by default each alone.
 
     Attributes:
         evaluations: UNet evaluations of one sample so far, for the run's trace.
     """
 
-    def __init__(self, unet: UNetForward, scenes: Sequence[PreparedScene]) -> None:
+    def __init__(
+        self, unet: UNetForward, scenes: Sequence[PreparedScene], sets: Sequence[Sequence[int]] = ()
+    ) -> None:
         self._unet, self._scenes = unet, scenes
+        self._sets = sets or [(number,) for number in range(len(scenes))]
         self._conditions: dict[Hashable, Conditions] = {}
         self.evaluations = 0
 
@@ -157,15 +178,20 @@ class BranchEvaluator:
         latents: Float[Tensor, "s c h w"],
         timestep: Num[Tensor, ""],
         branches: Iterable[Branch],
-        record: tuple[Branch, frozenset[str]] | None = None,
-    ) -> tuple[Predictions, AttentionMaps | None]:
+        requests: Sequence[MapRequest] = (),
+        step: Step | None = None,
+    ) -> tuple[Predictions, list[AttentionMaps | None]]:
         """Predict for every branch, in one batch; branches that come to the same rows are evaluated once.
 
         Args:
             latents: one per sample, scaled for the timestep.
             timestep: of all of them.
             branches: what to evaluate.
-            record: a branch, and the transformer blocks whose maps of it to keep.
+            requests: maps to keep.
+            step: where the sampler is, for map edits.
+
+        Returns:
+            The predictions, and for every request its maps, or None where its branch is not evaluated.
         """
         # last first: with classifier-free guidance the null branch leads the batch, as it does in diffusers, and the
         # same rows in the same places round alike
@@ -173,36 +199,63 @@ class BranchEvaluator:
         slots: dict[Hashable, int] = {}
         slot_of = [slots.setdefault(self._key(branch), len(slots)) for branch in branches]
         distinct = [branches[slot_of.index(slot)] for slot in range(len(slots))]
-        recorder = None
-        if record is not None and record[0] in branches:
-            start = slot_of[branches.index(record[0])] * len(latents)
-            recorder = MapRecorder(record[1], slice(start, start + len(latents)))
+        places = {branch: slot_of[branches.index(branch)] for branch in dict.fromkeys(branches)}
+        asked = [request for request in requests if request.branch in places]
+        cross, rows = _wanted([(places[one.branch], one.paths) for one in asked], len(latents))
+        own, own_rows = _wanted([(places[one.branch], one.self_paths) for one in asked], len(latents))
+        recorder = MapRecorder(cross, rows, False, own, own_rows) if asked else None
         # the latents of one copy: the forward pass repeats them where the branches part
-        predicted = self._unet(latents, timestep, self._gathered(distinct), recorder)
+        predicted = self._unet(latents, timestep, self._gathered(distinct), recorder, step)
         assert predicted is not None
         self.evaluations += len(distinct)
         parts = predicted.chunk(len(distinct))
         predictions = Predictions(
             {branch: parts[slot] for branch, slot in zip(branches, slot_of, strict=True)}
         )
-        return predictions, self._maps(recorder, record[0]) if recorder and record else None
+        return predictions, [
+            self._maps(recorder, request, places[request.branch]) if recorder and request in asked else None
+            for request in requests
+        ]
 
     def maps(
         self,
         latents: Float[Tensor, "s c h w"],
         timestep: Num[Tensor, ""],
-        branch: Branch,
-        paths: frozenset[str],
+        request: MapRequest,
+        step: Step | None = None,
     ) -> AttentionMaps:
         """The maps of one branch; the UNet is left after the last of them. Differentiable in the latents."""
-        recorder = MapRecorder(paths, slice(None), stop=True)
-        self._unet(latents, timestep, self._gathered([branch]), recorder)
-        return self._maps(recorder, branch)
+        recorder = MapRecorder(request.paths, stop=True, self_paths=request.self_paths)
+        self._unet(latents, timestep, self._gathered([request.branch]), recorder, step)
+        return self._maps(recorder, request, 0)
 
-    def _maps(self, recorder: MapRecorder, branch: Branch) -> AttentionMaps:
-        texts = [scene.tokens(branch.prompt) for scene in self._scenes]
-        scenes, regions = [one.scene for one in self._scenes], [one.region for one in self._scenes]
-        return AttentionMaps(recorder.probabilities, texts, scenes, regions)
+    def _maps(self, recorder: MapRecorder, request: MapRequest, slot: int) -> AttentionMaps:
+        count = len(self._scenes)
+
+        def of_slot(kept: Mapping[Site, Tensor], paths: frozenset[str], rows: slice) -> dict[Site, Tensor]:
+            start = slot * count - (rows.start or 0)
+            return {site: maps[start : start + count] for site, maps in kept.items() if site.path in paths}
+
+        return AttentionMaps(
+            of_slot(recorder.probabilities, request.paths, recorder.rows),
+            [scene.tokens(request.branch.prompt) for scene in self._scenes],
+            [one.scene for one in self._scenes],
+            [one.region for one in self._scenes],
+            of_slot(recorder.self_probabilities, request.self_paths, recorder.self_rows),
+        )
+
+    def _rows(self, branches: Sequence[Branch]) -> MapRows:
+        count = len(self._scenes)
+        return MapRows(
+            samples=tuple(range(count)) * len(branches),
+            scenes=tuple(one.scene for one in self._scenes) * len(branches),
+            texts=tuple(scene.tokens(branch.prompt) for branch in branches for scene in self._scenes),
+            sets=tuple(
+                tuple(number * count + sample for sample in one)
+                for number in range(len(branches))
+                for one in self._sets
+            ),
+        )
 
     def _key(self, branch: Branch) -> Hashable:
         return tuple(scene.key(branch) for scene in self._scenes)
@@ -215,5 +268,14 @@ class BranchEvaluator:
                 [row.context for row in rows],
                 [row.contribution for row in rows],
                 [row.added for row in rows],
+                self._rows(branches),
             )
         return self._conditions[key]
+
+
+def _wanted(slots: Sequence[tuple[int, frozenset[str]]], count: int) -> tuple[frozenset[str], slice]:
+    """The blocks to capture for requests in these slots, and the rows: one slot's where one is enough, else all."""
+    slots = [(slot, paths) for slot, paths in slots if paths]
+    first = {slot for slot, _ in slots}
+    rows = slice(min(first) * count, (min(first) + 1) * count) if len(first) == 1 else slice(None)
+    return frozenset[str]().union(*(paths for _, paths in slots)), rows

@@ -14,7 +14,7 @@ from ..api.branches import Branch
 from ..api.guidance import Batch, Step
 from ..api.predictions import Predictions
 from .attention_energy import EnergyDescent
-from .branch_evaluator import BranchEvaluator
+from .branch_evaluator import BranchEvaluator, MapRequest
 from .events import Events
 from .guarded import guarded
 from .guidance_chain import GuidanceChain, StepForms
@@ -81,7 +81,7 @@ class Denoising:
             latents, descents = self._descend(chain, latents, timestep, step)
             forms = chain.forms(self.full, step)
             evaluations = self.evaluator.evaluations
-            predictions, recorded = self._predict(forms, latents, timestep)
+            predictions, recorded = self._predict(forms, latents, timestep, step)
             maps.add(recorded)
             guided = chain.combine(predictions, forms, step)
             latents, faults = stepper.step(step.index, predictions, forms.form, guided, latents)
@@ -108,18 +108,25 @@ class Denoising:
             one = torch.ones_like(latents[:1, :1, :1, :1])
             scale = self.batch.scheduler.scale_model_input(one, timestep)[0, 0, 0, 0]
             positions = guarded(energy.name, f"map_positions at step {step.index}", energy.map_positions)
+            kinds = guarded(energy.name, f"map_kinds at step {step.index}", energy.map_kinds)
             paths = self.map_paths(positions)
-            descent = EnergyDescent(energy, self.evaluator, paths, step, timestep, scale, self.events)
+            request = MapRequest(
+                self.full,
+                paths if "cross" in kinds else frozenset(),
+                paths if "self" in kinds else frozenset(),
+            )
+            descent = EnergyDescent(energy, self.evaluator, request, step, timestep, scale, self.events)
             latents, done = descent.run(latents)
             descents.append(done)
         return latents, tuple(descents)
 
     def _predict(
-        self, forms: StepForms, latents: Tensor, timestep: Tensor
+        self, forms: StepForms, latents: Tensor, timestep: Tensor, step: Step
     ) -> tuple[Predictions, AttentionMaps | None]:
         inputs = self.batch.scheduler.scale_model_input(latents, timestep)
-        record = (self.full, self.recorded) if self.recorded else None
-        return self.evaluator(inputs, timestep, forms.evaluated, record)
+        requests = [MapRequest(self.full, self.recorded)] if self.recorded else []
+        predictions, maps = self.evaluator(inputs, timestep, forms.evaluated, requests, step)
+        return predictions, maps[0] if maps else None
 
 
 class MeanMaps:

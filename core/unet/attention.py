@@ -13,21 +13,59 @@ from torch.nn import functional as F
 
 from ...kernels.cross_attention import Segment, Segments
 from ...kernels.cross_attention import cross_attention as attend
-from ..api.attention_maps import Look, Site
+from ..api.attention_maps import AttentionKind, Look, Site
+from ..api.guidance import Step
+from ..api.map_edits import MapCall
 from ..scene.pixels import resize
-from .conditions import Conditions
+from .conditions import Conditions, MapEdits
 
 
 def self_attention(layer: Attention, hidden: Float[Tensor, "r n c"]) -> Float[Tensor, "r n c"]:
     """Plain self-attention with the layer's projections."""
-    query, key, value = (
-        _heads(layer, project(hidden)).transpose(1, 2) for project in (layer.to_q, layer.to_k, layer.to_v)
-    )
-    return _out(layer, F.scaled_dot_product_attention(query, key, value).transpose(1, 2))
+    return _out(layer, _attended(*_projected(layer, hidden)))
+
+
+def block_self_attention(
+    layer: Attention,
+    hidden: Float[Tensor, "q n c"],
+    site: Site,
+    conditions: Conditions,
+    look: Look,
+    step: Step | None,
+) -> tuple[Float[Tensor, "r n c"], Float[Tensor, "s heads n n"] | None]:
+    """A transformer block's self-attention, with map edits; rows without an edit are those of plain self-attention.
+
+    Args:
+        layer: diffusers' attention module, for its projections.
+        hidden: of every row, or of the first when the rows after them are equal to them so far; so is the result,
+            where neither an edit nor a capture tells the rows apart.
+        site: where the layer is.
+        conditions: of the rows.
+        look: whether, and of which rows, the probabilities are wanted; before any edit.
+        step: where the sampler is.
+    """
+    edits, wanted = conditions.edits_at("self", site.path), site.path in look.self_paths
+    if edits is None and not wanted:
+        return self_attention(layer, hidden), None
+    query, key, value = _projected(layer, repeated(hidden, len(conditions.context) // len(hidden)))
+    probabilities = _probabilities(query[look.self_rows], key[look.self_rows], None) if wanted else None
+    if edits is None:
+        return _out(layer, _attended(query, key, value)), probabilities
+    rows = slice(None) if edits.rows is None else edits.rows
+    edited = _edited(_probabilities(query[rows], key[rows], None), edits, site, "self", step) @ value[rows]
+    edited = edited.transpose(1, 2)
+    if edits.rows is None:
+        return _out(layer, edited), probabilities
+    return _out(layer, _attended(query, key, value).index_copy(0, edits.rows, edited)), probabilities
 
 
 def cross_attention(
-    layer: Attention, hidden: Float[Tensor, "q n c"], site: Site, conditions: Conditions, look: Look
+    layer: Attention,
+    hidden: Float[Tensor, "q n c"],
+    site: Site,
+    conditions: Conditions,
+    look: Look,
+    step: Step | None = None,
 ) -> tuple[Float[Tensor, "r n c"], Float[Tensor, "s heads n t"] | None]:
     """Attention to the text states, with regions, map edits and extra context tokens.
 
@@ -36,14 +74,16 @@ def cross_attention(
         hidden: of every row, or of the first when the rows after them are equal to them so far: ``r = copies * q``.
         site: where the layer is.
         conditions: of the rows.
-        look: whether, and of which rows, the text's probabilities are wanted.
+        look: whether, and of which rows, the text's probabilities are wanted; before any edit.
+        step: where the sampler is.
     """
     query = _heads(layer, layer.to_q(hidden))
     query = repeated(query, len(conditions.context) // len(query))
     segments = conditions.segments_at(site.path, site.grid, lambda: _segments(layer, site, conditions))
     regions = conditions.regions_at(site.grid)
     wanted = look.wants(site.path)
-    if not conditions.edits:
+    edits = conditions.edits_at("cross", site.path)
+    if edits is None:
         # the sampler looks for numbers that are not finite, once a step
         attended, probabilities = attend(
             query, segments, regions, rows=look.rows, capture=wanted, finite=True
@@ -55,7 +95,10 @@ def cross_attention(
     probabilities = _probabilities(
         heads_first[0], heads_first[1], None if regions is None else regions.dense(0, text)
     )
-    attended = (_edited(probabilities, site, conditions) @ heads_first[2]).transpose(1, 2)
+    rows = slice(None) if edits.rows is None else edits.rows
+    changed = _edited(probabilities[rows], edits, site, "cross", step)
+    changed = changed if edits.rows is None else probabilities.index_copy(0, edits.rows, changed)
+    attended = (changed @ heads_first[2]).transpose(1, 2)
     if len(segments.lengths) > 1:
         attended = attended + attend(query, segments.without_first(), finite=True)[0]
     return _out(layer, attended), probabilities[look.rows] if wanted else None
@@ -95,12 +138,31 @@ def _segments(layer: Attention, site: Site, conditions: Conditions) -> Segments:
     return Segments.of(parts)
 
 
-def _edited(probabilities: Tensor, site: Site, conditions: Conditions) -> Float[Tensor, "r heads n t"]:
-    for group in conditions.edits:
+def _edited(
+    probabilities: Float[Tensor, "r heads n t"],
+    edits: MapEdits,
+    site: Site,
+    attention: AttentionKind,
+    step: Step | None,
+) -> Float[Tensor, "r heads n t"]:
+    for group, rows in zip(edits.groups, edits.of, strict=True):
         before = group.of(probabilities)
-        after = group.entry.function(before, site.path, site.grid)
+        after = group.entry.function(before, MapCall(site, attention, rows, step))
         probabilities = group.add(probabilities, after - before)
     return probabilities
+
+
+def _projected(layer: Attention, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value, heads first."""
+    return (
+        _heads(layer, layer.to_q(hidden)).transpose(1, 2),
+        _heads(layer, layer.to_k(hidden)).transpose(1, 2),
+        _heads(layer, layer.to_v(hidden)).transpose(1, 2),
+    )
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor) -> Float[Tensor, "r n heads d"]:
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
 
 
 def _probabilities(query: Tensor, key: Tensor, bias: Tensor | None) -> Float[Tensor, "r heads n t"]:

@@ -9,11 +9,15 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..api.attention_maps import Grid, Look
+from ..api.attention_maps import AttentionKind, Grid, Look
+from ..api.guidance import Step
 from .conditions import Conditions
 
-Prediction: TypeAlias = tuple[Tensor | None, list[tuple[str, Grid, Tensor]]]
-"""What was predicted, and (block path, feature map's size, probabilities) of every layer that was captured."""
+Captured: TypeAlias = tuple[AttentionKind, str, Grid, Tensor]
+"""Which attention, the block's path, its feature map's size, the probabilities."""
+
+Prediction: TypeAlias = tuple[Tensor | None, list[Captured]]
+"""What was predicted, and what was captured."""
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +27,8 @@ class Compiled:
 
     The first call under every Conditions object runs plain: it makes the keys and values that later steps share, and so
     they are inputs of the compiled form and no part of it. Weight deltas are hooks on the UNet, which a compiled form
-    does not see; such calls run plain. So does everything after a compilation that failed. Either is logged once.
+    does not see, and map edits are told the step, which it would hold fast; such calls run plain. So does everything
+    after a compilation that failed. Each is logged once.
 
     Args:
         backend: of `torch.compile`.
@@ -43,19 +48,22 @@ class Compiled:
         timestep: Tensor,
         conditions: Conditions,
         look: Look,
+        step: Step | None,
     ) -> Prediction:
         """The function's result for these arguments, compiled or plain."""
         if conditions.deltas:
             self._log("weight deltas are hooks, which a compiled UNet does not see")
-        if self.failed or conditions.deltas or not conditions.started:
-            return plain(latents, timestep, conditions, look)
+        if conditions.edits:
+            self._log("map edits are told the step, which a compiled UNet would hold fast")
+        if self.failed or conditions.deltas or conditions.edits or not conditions.started:
+            return plain(latents, timestep, conditions, look, step)
         try:
             if self._form is None:
                 self._form = torch.compile(
                     plain, backend=self._backend, mode=self._mode, fullgraph=True, dynamic=False
                 )
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-            return self._form(latents, timestep, conditions, look)
+            return self._form(latents, timestep, conditions, look, None)
         except (
             Exception
         ) as error:  # compilers fail in any way; an error of the forward pass itself is raised again below
@@ -63,7 +71,7 @@ class Compiled:
             self._log(
                 f"compiling failed ({type(error).__name__}: {str(error).strip().splitlines()[0][:200]})"
             )
-            return plain(latents, timestep, conditions, look)
+            return plain(latents, timestep, conditions, look, step)
 
     def _log(self, reason: str) -> None:
         if reason not in self._logged:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import torch
@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...kernels.cross_attention import Regions, Segments
-from ..api.attention_maps import Grid
+from ..api.attention_maps import AttentionKind, Grid
+from ..api.map_edits import MapEdit, MapRows
 from ..api.ports import (
     BlockInsert,
     ContextTokens,
@@ -20,7 +21,6 @@ from ..api.ports import (
     Entry,
     FeatureResiduals,
     InputChannels,
-    MapEdit,
     TextRegion,
     TextStates,
     TokenEmbeddings,
@@ -73,17 +73,34 @@ class Group(Generic[E]):
 
 
 @dataclass(frozen=True)
+class MapEdits:
+    """The map edits at one layer.
+
+    Args:
+        rows: which rows of the batch any of them concerns; None when it is all of them, in order.
+        groups: the edits, whose rows are counted among ``rows``.
+        of: what the rows of each group are.
+    """
+
+    rows: Int[Tensor, " r"] | None
+    groups: tuple[Group[MapEdit], ...]
+    of: tuple[MapRows, ...]
+
+
+@dataclass(frozen=True)
 class Conditions:
     """What one batch of UNet rows is conditioned on.
 
     Args:
         context: text states.
         added: what enters by the time embedding, by name.
+        rows: what each row is, for map edits.
         tokens, regions, inserts, edits, residuals, channels, deltas: the groups of each port.
     """
 
     context: Float[Tensor, "r t d"]
     added: Mapping[str, Float[Tensor, "r ..."]] = field(default_factory=dict)
+    rows: MapRows = field(default_factory=MapRows)
     tokens: tuple[Group[ContextTokens], ...] = ()
     regions: tuple[Group[TextRegion], ...] = ()
     inserts: tuple[Group[BlockInsert], ...] = ()
@@ -93,6 +110,7 @@ class Conditions:
     deltas: tuple[Group[WeightDelta], ...] = ()
     _regions: dict[Grid, Regions] = field(default_factory=dict, repr=False)
     _segments: dict[tuple[str, int, int], Segments] = field(default_factory=dict, repr=False)
+    _edits: dict[tuple[AttentionKind, str], MapEdits | None] = field(default_factory=dict, repr=False)
 
     def regions_at(self, grid: Grid) -> Regions | None:
         """What text regions add to the attention scores on a feature map of this size; None when there are none."""
@@ -113,6 +131,22 @@ class Conditions:
                 which.append(member.expand(rows, -1))
             self._regions[grid] = Regions(torch.stack(space, dim=1), torch.stack(which, dim=1))
         return self._regions[grid]
+
+    def edits_at(self, attention: AttentionKind, path: str) -> MapEdits | None:
+        """The map edits of one attention of one transformer block; None when there are none."""
+        if not self.edits:
+            return None
+        if (attention, path) not in self._edits:
+            groups = [
+                group
+                for group in self.edits
+                if group.entry.attention == attention
+                and (group.entry.paths is None or path in group.entry.paths)
+            ]
+            self._edits[attention, path] = (
+                _map_edits(groups, len(self.context), self.rows) if groups else None
+            )
+        return self._edits[attention, path]
 
     @property
     def started(self) -> bool:
@@ -138,6 +172,7 @@ def gather(
     contexts: Sequence[Float[Tensor, "t d"]],
     rows: Sequence[Contribution],
     added: Sequence[Mapping[str, Float[Tensor, "..."]]] = ({},),
+    what: MapRows | None = None,
 ) -> Conditions:
     """Group the contributions of all rows by port and module.
 
@@ -145,6 +180,7 @@ def gather(
         contexts: every row's text states, with port 2's overwriting already applied.
         rows: every row's contribution.
         added: what enters every row's time embedding, by the same names.
+        what: what each row is, for map edits; by default a sample of its own.
     """
     context = torch.stack(list(contexts))
     for entries in rows:
@@ -162,6 +198,7 @@ def gather(
     return Conditions(
         context,
         {name: torch.stack([row[name] for row in added]) for name in added[0]},
+        what or MapRows(tuple(range(len(rows))), sets=tuple((row,) for row in range(len(rows)))),
         tokens=groups(
             ContextTokens,
             lambda e: e.tokens,
@@ -169,10 +206,32 @@ def gather(
         ),
         regions=groups(TextRegion, lambda e: e.mask, lambda e: tuple(e.positions.tolist())),
         inserts=groups(BlockInsert, lambda e: e.state, lambda e: id(e.modules)),
-        edits=groups(MapEdit, lambda e: torch.empty(0), lambda e: id(e.function)),
+        edits=groups(MapEdit, lambda e: torch.empty(0), lambda e: (id(e.function), e.attention, e.paths)),
         residuals=groups(FeatureResiduals, lambda e: e.state, lambda e: id(e.module)),
         channels=groups(InputChannels, lambda e: e.channels, lambda e: id(e.convolution)),
         deltas=groups(WeightDelta, lambda e: torch.empty(0), lambda e: (e.path, id(e.up), id(e.down))),
+    )
+
+
+def _map_edits(groups: Sequence[Group[MapEdit]], count: int, what: MapRows) -> MapEdits:
+    every = tuple(range(count))
+    of_group = [every if group.rows is None else tuple(group.rows.tolist()) for group in groups]
+    rows = sorted(set().union(*of_group))
+    place = {row: number for number, row in enumerate(rows)}
+    device = groups[0].strength.device
+    within = [
+        replace(
+            group,
+            rows=None
+            if members == tuple(rows)
+            else torch.tensor([place[row] for row in members], device=device),
+        )
+        for group, members in zip(groups, of_group, strict=True)
+    ]
+    return MapEdits(
+        None if len(rows) == count else torch.tensor(rows, device=device),
+        tuple(within),
+        tuple(what.only(members) for members in of_group),
     )
 
 

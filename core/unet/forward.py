@@ -17,12 +17,13 @@ from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from ..api.attention_maps import Grid, Look, MapRecorder, Site
+from ..api.attention_maps import Look, MapRecorder, Site
+from ..api.guidance import Step
 from ..api.ports import Residuals
 from ..errors import UserError
 from ..families import family_of
-from .attention import cross_attention, repeated, self_attention
-from .compile import Compiled, Prediction
+from .attention import block_self_attention, cross_attention, repeated
+from .compile import Captured, Compiled, Prediction
 from .conditions import Conditions
 from .weight_deltas import installed
 
@@ -49,15 +50,16 @@ _PREFIX = (
 
 @dataclass(frozen=True)
 class _Pass:
-    """One forward pass: its conditions, what to capture, and what was captured so far."""
+    """One forward pass: its conditions, what to capture, the step, and what was captured so far."""
 
     conditions: Conditions
     look: Look
-    captured: list[tuple[str, Grid, Tensor]] = field(default_factory=list)
+    step: Step | None
+    captured: list[Captured] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
-        return self.look.stop and len(self.captured) == len(self.look.paths)
+        return self.look.stop and len(self.captured) == self.look.count
 
 
 class UNetForward:
@@ -92,28 +94,35 @@ class UNetForward:
         timestep: Num[Tensor, ""] | Num[Tensor, " s"],
         conditions: Conditions,
         maps: MapRecorder | None = None,
+        step: Step | None = None,
     ) -> Float[Tensor, "r c h w"] | None:
         """Predict for every row of the conditions; None when ``maps`` asked to stop after its last layer.
 
         The latents may be of another dtype than the UNet, which computes in its own. They are those of every row, or
-        those of the first rows when the rest repeats them: ``r = copies * s``.
+        those of the first rows when the rest repeats them: ``r = copies * s``. Map edits are told the step.
         """
         latents = latents.to(self._dtype)
         look = Look() if maps is None else maps.look
         with installed(self.unet, conditions.deltas):
             if self._compiled is None:
-                predicted, captured = self._forward(latents, timestep, conditions, look)
+                predicted, captured = self._forward(latents, timestep, conditions, look, step)
             else:
-                predicted, captured = self._compiled(self._forward, latents, timestep, conditions, look)
+                predicted, captured = self._compiled(self._forward, latents, timestep, conditions, look, step)
         if maps is not None:
-            maps.probabilities.update(
-                {Site(path, grid): probabilities for path, grid, probabilities in captured}
-            )
+            for one in captured:
+                maps.add(*one)
         return predicted
 
-    def _forward(self, latents: Tensor, timestep: Tensor, conditions: Conditions, look: Look) -> Prediction:
+    def _forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        conditions: Conditions,
+        look: Look,
+        step: Step | None = None,
+    ) -> Prediction:
         unet: Any = self.unet
-        run = _Pass(conditions, look)
+        run = _Pass(conditions, look, step)
         copies = len(conditions.context) // len(latents)
         if copies > 1 and not (self._share and _begin_alike(unet, conditions)):
             latents, copies = repeated(latents, copies), 1
@@ -227,7 +236,14 @@ def _transformer(
         hidden = module.proj_in(hidden)
     for i, block in enumerate(module.transformer_blocks):
         site = Site(f"{path}.transformer_blocks.{i}", grid)
-        hidden = self_attention(block.attn1, block.norm1(hidden)) + hidden
+        attended, probabilities = block_self_attention(
+            block.attn1, block.norm1(hidden), site, conditions, run.look, run.step
+        )
+        if probabilities is not None:
+            run.captured.append(("self", site.path, grid, probabilities))
+            if run.done:
+                return residual
+        hidden = attended + repeated(hidden, len(attended) // len(hidden))
         inserts = [insert for insert in conditions.inserts if site.path in insert.entry.modules]
         if inserts:
             hidden = repeated(hidden, len(conditions.context) // len(hidden))
@@ -237,10 +253,10 @@ def _transformer(
             )
             hidden = insert.put(hidden, part)
         attended, probabilities = cross_attention(
-            block.attn2, block.norm2(hidden), site, conditions, run.look
+            block.attn2, block.norm2(hidden), site, conditions, run.look, run.step
         )
         if probabilities is not None:
-            run.captured.append((site.path, grid, probabilities))
+            run.captured.append(("cross", site.path, grid, probabilities))
             if run.done:
                 return residual
         hidden = attended + repeated(hidden, len(attended) // len(hidden))

@@ -41,6 +41,10 @@ from .core.api.image_encoder import ImageTower as ImageTower
 # weights
 from .core.api.low_rank import ByPath as ByPath
 from .core.api.low_rank import LowRank as LowRank
+from .core.api.map_edits import MapCall as MapCall
+from .core.api.map_edits import MapEdit as MapEdit
+from .core.api.map_edits import MapFunction as MapFunction
+from .core.api.map_edits import MapRows as MapRows
 from .core.api.metric import Metric as Metric
 from .core.api.model_view import ModelView as ModelView
 from .core.api.plugin import ModelCard as ModelCard
@@ -68,12 +72,6 @@ from .core.api.ports import (
 )
 from .core.api.ports import (
     InputChannels as InputChannels,
-)
-from .core.api.ports import (
-    MapEdit as MapEdit,
-)
-from .core.api.ports import (
-    MapFunction as MapFunction,
 )
 from .core.api.ports import (
     ResidualModule as ResidualModule,

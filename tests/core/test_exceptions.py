@@ -16,6 +16,7 @@ from weft.core import pipeline
 from weft.core.api import ports
 from weft.core.api.conditioner import Fixed
 from weft.core.api.guidance import LatentEdit
+from weft.core.api.map_edits import MapCall, MapEdit
 from weft.core.sampling import attention_energy as energy
 from weft.core.sampling import scheduler_step as stepper
 from weft.core.unet import conditions
@@ -257,14 +258,12 @@ def test_in_modules_that_conditioners_bring(monkeypatch, made: str) -> None:
 
 
 def test_in_a_function_of_the_maps(monkeypatch) -> None:
-    def refuse(maps: torch.Tensor, path: str, grid: tuple[int, int]) -> torch.Tensor:
+    def refuse(maps: torch.Tensor, call: MapCall) -> torch.Tensor:
         raise Boom("here")
 
     before = state()
     with monkeypatch.context() as patch:
-        patch.setattr(
-            port_plugins.MapBlur, "prepare", lambda self, scene, model: Fixed((ports.MapEdit(refuse),))
-        )
+        patch.setattr(port_plugins.MapBlur, "prepare", lambda self, scene, model: Fixed((MapEdit(refuse),)))
         with pytest.raises(Boom):
             generate()
     assert state() == before

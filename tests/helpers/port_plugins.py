@@ -134,9 +134,9 @@ class MapBlur(Conditioner):
     name: ClassVar[str] = "map_blur"
 
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
-        from weft.core.api.ports import MapEdit
+        from weft.core.api.map_edits import MapEdit
 
-        return Fixed((MapEdit(lambda maps, path, grid: maps.mean(dim=2, keepdim=True).expand_as(maps)),))
+        return Fixed((MapEdit(lambda maps, call: maps.mean(dim=2, keepdim=True).expand_as(maps)),))
 
 
 @record
