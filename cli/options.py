@@ -17,5 +17,11 @@ Overrides = Annotated[
         "--set", metavar="PATH=VALUE", help="Override a setting, as in sampler.steps=20; repeatable."
     ),
 ]
+PluginFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin", metavar="FILE.py", help="Run a plugin's file, so that it can be named; repeatable."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="A run file.")]

@@ -16,7 +16,6 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from .api.family import Family
-from .api.plugin import ModelCard
 from .api.registry import registry
 from .api.schedulers import scheduler_fields
 from .checkpoints.config import plain_config
@@ -59,19 +58,20 @@ def load(model: str | Path, *, device: str | None = None, dtype: torch.dtype | N
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.float16)
     name, path = str(model), Path(model)
-    cards = registry().models()
-    if name in cards:
-        if not cards[name].weights:
+    card = registry().model(name)
+    if card is not None:
+        if not card.weights:
             read_as = " or ".join(family.card for family in FAMILIES.values())
             hint = f'Load your own file: weft.load("path/to/model.safetensors") is read as {read_as}.'
             raise UserError(f"model '{name}'", "a model with weights", "configurations only", hint)
-        path = cards[name].folder
+        path = card.folder
     if path.is_dir():
         return _from_folder(name, path, device, dtype)
     if path.is_file():
-        return _from_file(name, path, cards, device, dtype)
+        return _from_file(name, path, device, dtype)
     if name.count("/") == 1 and not path.suffix and not name.startswith((".", "/")):
         return _from_folder(name, fetched(name), device, dtype)
+    cards = registry().models()
     hint = did_you_mean(name, cards)
     raise UserError(
         "model",
@@ -87,15 +87,14 @@ def _from_folder(name: str, folder: Path, device: str, dtype: torch.dtype) -> Pi
     return _assemble(name, family, folder, folder, parts, device, dtype)
 
 
-def _from_file(
-    name: str, path: Path, cards: dict[str, ModelCard], device: str, dtype: torch.dtype
-) -> Pipeline:
+def _from_file(name: str, path: Path, device: str, dtype: torch.dtype) -> Pipeline:
     tensors = read_tensors(path)
     family = family_of_file(tensors)
-    if family.card not in cards:
+    card = registry().model(family.card)
+    if card is None:
         expected = f"the configurations '{family.card}' to read a single file with"
         raise UserError("model", expected, "none installed")
-    base = cards[family.card].folder
+    base = card.folder
     configs = {part: read_config(base / part / "config.json") for part in ("unet", "vae", *family.towers)}
     return _assemble(name, family, base, None, family.split(tensors, configs, path.name), device, dtype)
 

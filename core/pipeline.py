@@ -20,6 +20,7 @@ from .api.family import Family
 from .api.generation_settings import GenerationSettings, Reproducibility
 from .api.guidance import DEFAULT_GUIDANCE, MAP_POSITIONS, Batch, Guidance
 from .api.model_view import ModelView
+from .api.plugin_loading import SUFFIX
 from .api.registry import registry
 from .api.sampler_settings import BATCH_SIZE, SamplerSettings
 from .api.schedulers import make_scheduler
@@ -270,6 +271,8 @@ class _Generation:
 
 def _resolved(item: Any, kind: str, base: type[Any]) -> Any:
     if isinstance(item, str):
+        if item.endswith(SUFFIX):
+            registry().add_file(Path(item))
         return registry().plugin(item, kind)()
     if not isinstance(item, base):
         raise UserError(kind, f"a name or an instance of weft.{base.__name__}", repr(item))

@@ -48,10 +48,10 @@ COLORS: Final = 256
 
 def lacking(path: Path) -> list[str]:
     """Conditioners of a run file whose weights its model does not ship."""
-    cards = registry().models()
     missing = set()
     for run in read_run_file(path):
-        folder = cards[run.model].folder if run.model in cards else Path(run.model)
+        card = registry().model(run.model)
+        folder = Path(run.model) if card is None else card.folder
         names = {one.name for one in run.conditioners}
         missing |= {name for name in names if not (folder / "weft" / f"{name}.safetensors").is_file()}
     return sorted(missing)

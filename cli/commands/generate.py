@@ -27,7 +27,7 @@ from ...core.jobs.report import (
 from ...core.report.entries import interval_text, means
 from ...core.report.progress_bar import progress_bar
 from ..exit_code import Exit
-from ..options import Output, Overrides, RunFile
+from ..options import Output, Overrides, PluginFiles, RunFile
 from ..printing import errors, out, print_error, print_table, table
 from ..run_files import read_runs
 
@@ -65,6 +65,7 @@ def run(
     run_file: RunFile,
     output: Output = Path("outputs"),
     overrides: Overrides = None,
+    plugin_files: PluginFiles = None,
     engine: Annotated[
         str, typer.Option(metavar=f"[{'|'.join(engine_names())}]", help="Where images are drawn.")
     ] = "local",
@@ -76,7 +77,7 @@ def run(
     ] = None,
 ) -> Exit:
     """Draw what is missing, each image written as soon as its batch is finished; a run that fails is reported."""
-    runs = read_runs(run_file, overrides or ())
+    runs = read_runs(run_file, overrides or (), plugin_files or ())
     items = plan(runs)
     store = Store(output)
     missing = store.missing(items)

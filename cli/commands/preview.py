@@ -13,7 +13,7 @@ from ...core.runfile.run import Run
 from ...core.storage.atomic import make_folder, write_image
 from ...core.storage.strict_json import read_config
 from ..exit_code import Exit
-from ..options import Output, Overrides, RunFile
+from ..options import Output, Overrides, PluginFiles, RunFile
 from ..printing import out
 from ..run_files import read_runs
 
@@ -21,9 +21,14 @@ UNKNOWN_SIZE = (512, 512)
 """Of a model whose configuration is not here yet: that of Stable Diffusion 1.x."""
 
 
-def run(run_file: RunFile, output: Output = Path("previews"), overrides: Overrides = None) -> Exit:
+def run(
+    run_file: RunFile,
+    output: Output = Path("previews"),
+    overrides: Overrides = None,
+    plugin_files: PluginFiles = None,
+) -> Exit:
     """Draw every scene of a run file once; a swept setting of the scene makes another one."""
-    runs = read_runs(run_file, overrides or ())
+    runs = read_runs(run_file, overrides or (), plugin_files or ())
     scenes: dict[str, list[Run]] = {}
     for one in runs:
         scenes.setdefault(repr((one.scene, size_of(one))), []).append(one)
@@ -45,8 +50,8 @@ def size_of(run: Run) -> tuple[int, int]:
 
 
 def _native_size(model: str) -> tuple[int, int]:
-    cards = registry().models()
-    folder = cards[model].folder if model in cards else Path(model)
+    card = registry().model(model)
+    folder = Path(model) if card is None else card.folder
     try:
         unet, vae = (read_config(folder / part / "config.json") for part in ("unet", "vae"))
         size = family_of(unet).native_size(unet, vae)

@@ -12,8 +12,9 @@ from ...core.provenance.write import read_provenance
 from ...core.scene.image_formats import encode_image
 from ...core.storage.atomic import write_file
 from ..exit_code import Exit
-from ..options import OutputFile
+from ..options import OutputFile, PluginFiles
 from ..printing import out
+from ..run_files import run_plugin_files
 
 CLOSE = 40.0
 """Decibels above which two images count as one when bits were not promised; the eye sees nothing there."""
@@ -22,13 +23,15 @@ CLOSE = 40.0
 def run(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image that weft drew.")],
     output: OutputFile = None,
+    plugin_files: PluginFiles = None,
 ) -> Exit:
     """Draw an image again and say whether it is the same; exit code 3 when it is not."""
     kept = read_provenance(image)
+    run_plugin_files(plugin_files or ())
     from ...core.jobs.reproduce import checked_run, draw_again
 
     checked = checked_run(kept, image.parent)
-    out.print(f"The digests of the model and of {len(kept.provenance.references)} reference images match.")
+    out.print(f"The digests of the model and of {len(kept.provenance.references)} other files match.")
     if kept.source != image:
         out.print(f"{image.name} has lost its texts; {kept.source.name} was read instead.")
     redrawn = draw_again(kept, image)

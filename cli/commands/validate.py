@@ -11,7 +11,7 @@ import typer
 from ...core.errors import UserError
 from ...core.runfile.run import Run
 from ..exit_code import Exit
-from ..options import Overrides
+from ..options import Overrides, PluginFiles
 from ..printing import out, print_error
 from ..run_files import read_runs
 
@@ -19,12 +19,13 @@ from ..run_files import read_runs
 def run(
     run_files: Annotated[list[Path], typer.Argument(metavar="RUN.yaml...", help="Run files.")],
     overrides: Overrides = None,
+    plugin_files: PluginFiles = None,
 ) -> Exit:
     """Check every file with the same overrides; exit code 2 when one is wrong."""
     code = Exit.OK
     for path in run_files:
         try:
-            runs = read_runs(path, overrides or ())
+            runs = read_runs(path, overrides or (), plugin_files or ())
         except UserError as error:
             print_error(error)
             code = Exit.USER_ERROR

@@ -17,6 +17,19 @@ from ..scene.reading import SceneFields
 from ..scene.record import record
 
 
+@dataclass(frozen=True)
+class PluginFile:
+    """A file of Python that a plugin was loaded from by its path.
+
+    Args:
+        path: absolute.
+        sha256: of what was in it when it ran.
+    """
+
+    path: Path
+    sha256: str
+
+
 @record
 class Plugin(ABC):
     """Base of conditioners and guidance strategies. Subclasses are decorated with `record` and set `name`."""
@@ -36,6 +49,9 @@ class Plugin(ABC):
 
     other_names: ClassVar[Mapping[str, str]] = {}
     """What other programs call a parameter, and its name here, for the hints on run files."""
+
+    defined_in: ClassVar[PluginFile | None] = None
+    """The file that the class was loaded from by its path; None for a class of an imported module."""
 
     @classmethod
     def summary(cls) -> str:

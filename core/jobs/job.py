@@ -104,10 +104,10 @@ def _content(source: ImageSource) -> str:
 
 
 def _model(name: str) -> Any:
-    cards = registry().models()
-    if name in cards and cards[name].sha256:
-        return cards[name].sha256
-    path = cards[name].folder if name in cards else Path(name)
+    card = registry().model(name)
+    if card is not None and card.sha256:
+        return card.sha256
+    path = Path(name) if card is None else card.folder
     # a hub id is known by its name alone until it is fetched
     return model_digests(path) if path.exists() else name
 

@@ -102,11 +102,12 @@ def _measured(
     item: Item, image: Image.Image, known: Mapping[str, float | None]
 ) -> tuple[dict[str, float | None], WeftError | None]:
     values, wrong = dict(known), None
-    installed = registry().metrics() if item.run.metrics else {}
     for name in item.run.metrics:
         if name not in values:
+            metric = registry().metric(name)
+            assert metric is not None, "the run file's reader has looked it up"
             try:
-                values[name] = measured(name, installed[name].measure, image, item.run.scene, item.seed)
+                values[name] = measured(name, metric.measure, image, item.run.scene, item.seed)
             except WeftError as error:
                 wrong = error
     return values, wrong

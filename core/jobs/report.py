@@ -48,8 +48,8 @@ def metric_names(items: Sequence[Item]) -> list[str]:
 
 def metric_bounds(names: Sequence[str]) -> dict[str, Interval]:
     """Between what the values of installed metrics lie."""
-    installed = registry().metrics()
-    return {name: installed[name].bounds for name in names}
+    metrics = {name: registry().metric(name) for name in names}
+    return {name: metric.bounds for name, metric in metrics.items() if metric is not None}
 
 
 def write_sheets(folder: Path, entries: Sequence[Entry]) -> None:

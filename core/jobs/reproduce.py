@@ -146,8 +146,8 @@ def _compare_model(model: str, kept: Kept) -> None:
     if not wanted:
         hint = "The model's files were gone when the image was written."
         raise UserError(f"file '{kept.source}'", "digests of its model", "none", hint)
-    cards = registry().models()
-    path = cards[model].folder if model in cards else Path(model)
+    card = registry().model(model)
+    path = Path(model) if card is None else card.folder
     if not path.exists():
         from ..load import fetched
 

@@ -215,13 +215,16 @@ def _plugins(items: Sequence[Any], kind: str) -> tuple[Any, ...]:
 def _metrics(metrics: Sequence[str] | Mapping[str, Measure]) -> dict[str, Metric]:
     if isinstance(metrics, Mapping):
         return {name: Metric("", measure) for name, measure in metrics.items()}
-    installed = registry().metrics() if metrics else {}
+    chosen: dict[str, Metric] = {}
     for name in metrics:
-        if name not in installed:
+        metric = registry().metric(name)
+        if metric is None:
+            installed = registry().metrics()
             known = ", ".join(sorted(installed)) or "none is installed"
             hint = did_you_mean(name, installed)
             raise UserError("sweep, field 'metrics'", f"an installed metric ({known})", f"'{name}'", hint)
-    return {name: installed[name] for name in metrics}
+        chosen[name] = metric
+    return chosen
 
 
 def _measured(name: str, metric: Metric, result: Result) -> list[float | None]:

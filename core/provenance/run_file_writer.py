@@ -87,10 +87,14 @@ def scene_settings(scene: Scene, place: Place) -> dict[str, Any]:
 def plugin_settings(plugin: Any, place: Place) -> dict[str, Any]:
     """The section of a conditioner or a guidance strategy, every parameter written out.
 
+    Args:
+        place: called with every path, that of the plugin's own file too.
+
     Raises:
         TypeError: a parameter cannot be written in a run file.
     """
-    return {"type": plugin.name, **_plain(plugin, place)}
+    file = plugin.defined_in
+    return {"type": plugin.name if file is None else place(file.path), **_plain(plugin, place)}
 
 
 def _plain(value: Any, place: Place, sparse: bool = False) -> Any:

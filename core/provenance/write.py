@@ -15,7 +15,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,7 +55,7 @@ class Provenance:
 
     Args:
         model: SHA-256 of the model's files; empty when they were not there any more.
-        references: SHA-256 of every image that was read, by its path in the run file.
+        references: SHA-256 of every image that was read, and of every plugin's file, by its path in the run file.
         plugins: the distribution and version of every plugin.
         libraries: versions, Python's included.
         pixels: SHA-256 of the image's mode, size and pixels, which outlives a lossless copy.
@@ -133,13 +133,18 @@ def write_item(
         unwritten = str(error)
         bare = dataclasses.replace(settings, conditioners=(), guidance=())
         run_settings = item_settings(bare, scene, seed, place, folder)
+    for one in (*settings.conditioners, *settings.guidance):
+        if (file := one.defined_in) is not None:  # what ran, which may not be what is there now
+            references[relative(file.path, folder)] = file.sha256
     model = _model_digests(settings)
     provenance = Provenance(
         format="weft provenance 1",
         seed=seed,
         model=model,
         references=references,
-        plugins={one.name: _origin(type(one)) for one in (*settings.conditioners, *settings.guidance)},
+        plugins={
+            one.name: registry().origin(type(one)) for one in (*settings.conditioners, *settings.guidance)
+        },
         libraries=libraries(),
         device=settings.device,
         hardware=settings.hardware,
@@ -253,17 +258,3 @@ def _keep(image: Image.Image, folder: Path) -> Path:
         path.parent.mkdir(exist_ok=True)
         write_file(data, path)
     return path
-
-
-@functools.cache
-def _origin(plugin: type) -> str:
-    """The distribution of a plugin's class and its version."""
-    if plugin.__module__.split(".")[0] == "weft":
-        return f"weft {version('weft')}"
-    for entry in registry().plugins():
-        if entry.value is plugin:
-            try:
-                return f"{entry.distribution} {version(entry.distribution)}"
-            except PackageNotFoundError:
-                return entry.distribution
-    return f"no distribution, module {plugin.__module__}"

@@ -22,6 +22,8 @@ from .sweep import FIXED
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 REFERENCE = "#/definitions/{model}"
+FILE = r"\.py$"
+"""Of the path of a plugin's file, in place of a plugin's name."""
 
 
 def run_file_schema(plugins: Registry | None = None) -> dict[str, Any]:
@@ -115,7 +117,9 @@ def _plugins(known: Registry, kind: str, definitions: dict[str, Any]) -> dict[st
         label = f"{kind}.{plugin.name}"
         definitions[label] = typed
         sections.append({"$ref": REFERENCE.format(model=label)})
-    return {"anyOf": [{"enum": names}, *sections]} if names else {"anyOf": sections or [False]}
+    file = {"type": "string", "pattern": FILE, "description": "a plugin's file, allowed with --plugin"}
+    in_file = {"type": "object", "properties": {"type": file}, "required": ["type"]}
+    return {"anyOf": [*([{"enum": names}] if names else []), *sections, file, in_file]}
 
 
 def section_schema(section: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..api.guidance import DEFAULT_GUIDANCE
 from ..api.plugin import Plugin
+from ..api.plugin_loading import SUFFIX
 from ..api.registry import Registry
 from ..errors import PluginError, UserError, WeftError, did_you_mean
 from ..scene.field_error import FieldError
@@ -55,6 +56,7 @@ class Reader:
         self._expand_seeds()
         settings = self._validate(Settings, self.data, (), ["scenes", "sweep", *SETTINGS])
         self._check_phrases()
+        self._resolve_plugin_files()
         self._check_model()
         self._check_metrics()
         if settings is not None and len(set(settings.seeds)) < len(settings.seeds):
@@ -148,8 +150,13 @@ class Reader:
 
     def _check_model(self) -> None:
         name = self.data.get("model")
-        known = sorted(self.plugins.models())
-        if not isinstance(name, str) or not name or name in known:
+        if not isinstance(name, str) or not name:
+            return
+        try:
+            if self.plugins.model(name, self.folder) is not None:
+                return
+        except PluginError as error:
+            self.errors.append(FieldError(("model",), "a model of one distribution", str(error)))
             return
         path = self.folder / name
         if self._is_there(path, Path.exists):
@@ -157,6 +164,7 @@ class Reader:
             return
         if name.count("/") == 1 and not path.suffix and not name.startswith((".", "/")):
             return  # a hub id, which only loading can check
+        known = sorted(self.plugins.models())
         expected = f"a model ({', '.join(known)}), a folder or a .safetensors file"
         hint = did_you_mean(name, known) or PATHS
         if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
@@ -165,9 +173,16 @@ class Reader:
 
     def _check_metrics(self) -> None:
         names = self.data.get("metrics")
-        known = sorted(self.plugins.metrics())
         for index, name in enumerate(names if isinstance(names, list) else []):
-            if isinstance(name, str) and name not in known:
+            if not isinstance(name, str):
+                continue
+            try:
+                metric = self.plugins.metric(name)
+            except PluginError as error:
+                self.errors.append(FieldError(("metrics", index), "a metric of one distribution", str(error)))
+                continue
+            if metric is None:
+                known = sorted(self.plugins.metrics())
                 expected = f"an installed metric ({', '.join(known) or 'none is installed'})"
                 hint = (
                     did_you_mean(name, known) or "Others come in packages of their own, installed with pip."
@@ -205,6 +220,13 @@ class Reader:
         """The plugin sections that have a type; the others are reported by `_make_plugins`."""
         items = self.data.get(kind, [])
         return [item if _has_type(item) else {} for item in items] if isinstance(items, list) else []
+
+    def _resolve_plugin_files(self) -> None:
+        """A type that is a file's path is relative to the run file."""
+        for kind in KINDS:
+            for section in filter(None, self._sections(kind)):
+                if section["type"].endswith(SUFFIX):
+                    section["type"] = str((self.folder / section["type"]).resolve())
 
     def _make_plugins(self, kind: str) -> tuple[Any, ...]:
         plugins = []

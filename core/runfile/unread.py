@@ -30,9 +30,9 @@ class UnreadData:
 
     def add(self, run: Run, tree: Tree) -> None:
         """Look at one run, whose settings are written as ``tree`` says."""
-        metrics = self._plugins.metrics() if run.metrics else {}
+        metrics = [self._plugins.metric(name) for name in run.metrics]
         readers = [one.scene_fields for one in (*run.conditioners, *run.guidance)]
-        readers += [metrics[name].scene_fields for name in run.metrics]
+        readers += [metric.scene_fields for metric in metrics if metric is not None]
         without_reader = set(unread(run.scene, readers))
         for name, keys in scene_data(run.scene):
             document, place = tree.origin(keys)
@@ -53,7 +53,7 @@ class UnreadData:
             yield tree.error(FieldError(keys, reader_of(name), "none", hint, at_name=True))
 
     def _hint(self, name: str) -> str:
-        plugins = [(one.name, one.value.scene_fields) for one in self._plugins.plugins()]
-        metrics = [(metric, one.scene_fields) for metric, one in self._plugins.metrics().items()]
+        plugins = [(one.name, one.value.scene_fields) for one in self._plugins.loaded()]
+        metrics = [(metric, one.scene_fields) for metric, one in self._plugins.loaded_metrics().items()]
         readers = [reader for reader, fields in (*plugins, *metrics) if covers(fields or frozenset(), name)]
-        return f"These do: {', '.join(readers)}." if readers else "Nothing that is installed does."
+        return f"These do: {', '.join(readers)}." if readers else "No built-in does."

@@ -37,9 +37,7 @@ def check_can_be_registered(plugin: Plugin, case: Case) -> None:
     assert alone.plugin(cls.name, cls.kind) is cls
     fields = {field.name for field in dataclasses.fields(plugin)}
     assert set(cls.neutral) <= fields, "'neutral' names parameters that do not exist"
-    places = {
-        (one.value.__module__, one.value.__qualname__) for one in registry().plugins() if one.name == cls.name
-    }
+    places = {(one.value.__module__, one.value.__qualname__) for one in registry().claims(cls.name)}
     assert places <= {(cls.__module__, cls.__qualname__)}, f"another installed plugin is called '{cls.name}'"
 
 

@@ -133,7 +133,7 @@ def test_metrics_are_tabled_and_plotted(folder: Path, monkeypatch: pytest.Monkey
         raise RuntimeError("no luck")
 
     found = {"bright": Metric("how bright", bright), "broken": Metric("raises", broken)}
-    monkeypatch.setattr(type(registry()), "metrics", lambda self: found)
+    monkeypatch.setattr(type(registry()), "metric", lambda self, name: found.get(name))
     done = weft("--set", "metrics=[bright]")
     assert done.exit_code == 0, done.output
     rows = list(csv.DictReader((folder / "out" / "metrics.csv").open()))

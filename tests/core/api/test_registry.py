@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 import weft
-from weft.core.api.registry import Registry, registry
+from weft.core.api.registry import Registry, is_built_in, registry
 
 GOOD = """
     from typing import ClassVar
@@ -28,7 +29,19 @@ GOOD = """
     def weft_plugins():
         return [Doubled]
 """
+SLEEPY = "import time\ntime.sleep(60)"
+MODELS = """
+    import pathlib
+    from weft.plugin import ModelCard, hookimpl
+
+    @hookimpl
+    def weft_models():
+        return {{name: ModelCard("from outside", pathlib.Path("{folder}")) for name in {names}}}
+"""
 BROKEN = {
+    "exits": "import sys\nprint('bye')\nsys.exit(0)",
+    "interrupts": "raise KeyboardInterrupt",
+    "cancels": "import asyncio\nraise asyncio.CancelledError",
     "raises": "raise RuntimeError('no such library')",
     "not_a_plugin": "import weft\n@weft.hookimpl\ndef weft_plugins():\n    return [int]",
     "unknown_hook": "import weft\n@weft.hookimpl\ndef weft_plugin():\n    return []",
@@ -90,6 +103,65 @@ def test_a_run_loads_only_what_it_names(point) -> None:
     some.plugin("doubled", "guidance")
     assert some.broken() == []
     assert "stranger_raises" not in sys.modules
+
+
+def test_looking_up_a_model_or_a_metric_imports_no_other(point) -> None:
+    some = Registry([point("sleepy", SLEEPY), point("own", MODELS.format(folder="there", names=["own"]))])
+    card = some.model("own")
+    assert card is not None
+    assert card.summary == "from outside"
+    assert some.model("a/hub-id") is None
+    assert some.broken() == []
+    assert "stranger_sleepy" not in sys.modules
+
+
+def test_a_card_behind_another_name_is_found_when_nothing_has_its_name(point, tmp_path) -> None:
+    some = Registry([point("pack", MODELS.format(folder="there", names=["first", "second"]))])
+    (tmp_path / "second").mkdir()
+    assert some.model("second", tmp_path) is None
+    assert "stranger_pack" not in sys.modules
+    assert some.model("first", tmp_path) is not None
+
+
+def with_built_ins(*points: EntryPoint) -> Registry:
+    return Registry([*(one for one in Registry().points if is_built_in(one)), *points])
+
+
+def test_a_built_in_keeps_its_name(point) -> None:
+    some = with_built_ins(
+        point("fusing", GOOD.format(name="fusing")),
+        point("pack", MODELS.format(folder="x", names=["tiny", "own"])),
+    )
+    assert some.plugin("fusing", "guidance") is weft.Fusing
+    tiny = some.model("tiny")
+    assert tiny is not None
+    assert tiny.folder.name == "tiny"
+    assert "stranger_fusing" not in sys.modules
+    assert sorted(name for name in some.models() if name in ("tiny", "own")) == ["own", "tiny"]
+    problems = {one.name: f"{one.distribution}: {one.problem}" for one in some.broken()}
+    for name in ("fusing", "tiny"):
+        assert "stranger: " in problems[name]
+        assert "claimed by weft and by stranger" in problems[name]
+
+
+def test_an_interrupt_from_outside_goes_through(point) -> None:
+    press = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)"
+    with pytest.raises(KeyboardInterrupt):
+        Registry([point("pressed", press)]).plugins()
+
+
+def test_what_a_plugin_prints_leaves_stdout_alone(point, capfd) -> None:
+    noisy = "print('hello')\n" + textwrap.dedent(GOOD).format(name="noisy")
+    Registry([point("noisy", noisy)]).plugin("noisy", "guidance")
+    assert capfd.readouterr() == ("", "hello\n")
+
+
+def test_threads_that_ask_at_once_import_once(point) -> None:
+    slow = "import time\ntime.sleep(0.2)\n" + textwrap.dedent(GOOD).format(name="doubled")
+    some = Registry([point("doubled", slow)])
+    with ThreadPoolExecutor(8) as pool:
+        classes = list(pool.map(lambda _: some.plugin("doubled", "guidance"), range(8)))
+    assert len(set(classes)) == 1
 
 
 def test_wrong_names_and_kinds() -> None:

@@ -119,6 +119,7 @@ def test_installed_metrics_are_called_by_name(monkeypatch) -> None:
 
     known = {"light": Metric("how light", brightness), "broken": Metric("raises", broken)}
     monkeypatch.setattr(type(registry()), "metrics", lambda self: known)
+    monkeypatch.setattr(type(registry()), "metric", lambda self, name: known.get(name))
     swept = weft.sweep(random_pipeline(), SCENE, {"sampler.steps": [1]}, metrics=["light"])
     assert swept.metrics == {"light": ((brightness(swept.results[0].images[0], SCENE),),)}
     with pytest.raises(

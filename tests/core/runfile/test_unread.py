@@ -52,7 +52,7 @@ def test_every_kind_of_data_is_named_once_at_its_first_line(folder: Path) -> Non
     assert boxes.startswith(BOXES)
     assert boxes.endswith("1 more like it.")
     assert "grounding" in boxes
-    assert edges == f"{EDGES} Nothing that is installed does."
+    assert edges == f"{EDGES} No built-in does."
 
 
 @pytest.mark.parametrize(
