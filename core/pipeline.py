@@ -29,6 +29,7 @@ from .errors import UserError
 from .families import family_of
 from .result import Result, Sample
 from .sampling.branch_evaluator import BranchEvaluator, PreparedScene
+from .sampling.companions import SceneSet, companions, together
 from .sampling.denoise import Denoising
 from .sampling.events import Events
 from .sampling.guidance_chain import GuidanceChain
@@ -123,9 +124,10 @@ class Pipeline:
             seeds: one image each. A seed means the same image alone or in a batch.
             height: in pixels, a multiple of the latent factor; the model's own by default.
             width: likewise.
-            batch_size: images that are denoised together.
-            reproducibility: with ``exact``, every image is denoised alone, whatever ``batch_size`` says, so that it is
-                the same bit for bit whatever is drawn beside it: with several threads even the place in a batch rounds.
+            batch_size: images that are denoised together; the companions that plugins want beside one are not counted.
+            reproducibility: with ``exact``, every image is denoised alone, or with its companions, whatever
+                ``batch_size`` says, so that it is the same bit for bit whatever is drawn beside it: with several
+                threads even the place in a batch rounds.
             attention: record the attention maps for `Result.attention`.
             progress: True for a bar, or a function that is called after every step and every refinement update.
             on_batch: called with every finished batch, so that its images can be kept when a later one fails.
@@ -144,12 +146,23 @@ class Pipeline:
         instances = [_resolved(item, "conditioner", Conditioner) for item in conditioners]
         chain = GuidanceChain([_resolved(item, "guidance", Guidance) for item in guidance])
         named = _named(instances)
-        chain.check(scenes, {one.name: one for one in instances} | named)
+        brought = chain.brought()
+        everything = {**named, **brought, **chain.by_key}
+        beside = [companions(everything, one) for one in scenes]
+        others = [one for wanted in beside for part in wanted.values() for one in part]
+        chain.check([*scenes, *others], {one.name: one for one in instances} | named)
         warn_of_unread(scenes, [one.scene_fields for one in (*instances, *chain.strategies)], stacklevel=3)
         settings = self._settings(instances, chain.strategies, sampler, reproducibility)
         model = self.view(settings.size)
-        prepared = [PreparedScene(one, model, named) for one in scenes]
-        samples = [(one, seed) for one in prepared for seed in seeds]
+        prepared = {id(one): PreparedScene(one, model, named | brought) for one in [*scenes, *others]}
+        sets = [
+            SceneSet(
+                prepared[id(one)],
+                {key: tuple(prepared[id(other)] for other in part) for key, part in wanted.items()},
+            )
+            for one, wanted in zip(scenes, beside, strict=True)
+        ]
+        samples = [(one, seed) for one in sets for seed in seeds]
         size = settings.batch_size
         with bar(progress, len(samples)) as report:
             events = ProgressEvents(report, on_batch, len(samples))
@@ -235,27 +248,33 @@ class _Generation:
     attention: bool
     events: Events
 
-    def batch(self, samples: Sequence[tuple[PreparedScene, int]]) -> Result:
+    def batch(self, asked: Sequence[tuple[SceneSet, int]]) -> Result:
         """Draw some scenes, each with its seed."""
         pipe, model, sampler = self.pipe, self.model, self.settings.sampler
-        self.events.batch_started(len(samples))
+        self.events.batch_started(len(asked))
+        batch = together(asked)
+        samples = batch.samples
         generators = [torch.Generator("cpu").manual_seed(seed) for _, seed in samples]
         scheduler = make_scheduler(sampler.scheduler, pipe.scheduler)
         paths = cache(partial(pipe.map_paths, model.latent_size))
         denoised = Denoising(
-            evaluator=BranchEvaluator(UNetForward(pipe.unet, pipe.compiled), [one for one, _ in samples]),
+            evaluator=BranchEvaluator(
+                UNetForward(pipe.unet, pipe.compiled), [one for one, _ in samples], batch.sets
+            ),
             batch=Batch([one.scene for one, _ in samples], model, scheduler, generators),
             chain=self.chain,
+            sets=batch.sets,
             full=self.full,
             map_paths=paths,
             recorded=paths() if self.attention else frozenset(),
             events=self.events,
         ).run(self._noise(generators), sampler.steps)
+        latents = denoised.latents[: len(asked)]
         result = Result(
-            images=pipe.decode(denoised.latents),
-            latents=denoised.latents,
-            samples=tuple(Sample(one.scene, seed, one.tokens(None)) for one, seed in samples),
-            maps=tuple(denoised.maps) if denoised.maps is not None else None,
+            images=pipe.decode(latents),
+            latents=latents,
+            samples=tuple(Sample(one.scene, seed, one.tokens(None)) for one, seed in samples[: len(asked)]),
+            maps=tuple(denoised.maps[: len(asked)]) if denoised.maps is not None else None,
             trace=denoised.trace,
             settings=self.settings,
         )

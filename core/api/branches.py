@@ -50,6 +50,10 @@ class Branch:
         """Strength of a conditioner here; 0 when it is absent or off."""
         return dict(self.present).get(conditioner, 0.0)
 
+    def adding(self, conditioner: str, strength: float = 1.0) -> Branch:
+        """The same branch with one more conditioner present, for example one that a strategy brings."""
+        return replace(self, present=(*self.without(conditioner).present, (conditioner, strength)))
+
     def without(self, *conditioners: str) -> Branch:
         """The same branch with these conditioners in their absent form."""
         return replace(self, present=tuple(pair for pair in self.present if pair[0] not in conditioners))

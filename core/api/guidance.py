@@ -69,12 +69,15 @@ class Batch:
         scheduler: its timesteps are set.
         generators: one per sample; a strategy that needs noise draws it from these, so that a seed means the same image
             alone and in a batch.
+        sets: samples that belong together: those of a scene's companions (`Plugin.companions` of this strategy), in its
+            order, and last the scene's own; every sample is in one set, most often alone.
     """
 
     scenes: Sequence[Scene]
     model: ModelView
     scheduler: Scheduler
     generators: Sequence[torch.Generator]
+    sets: Sequence[Sequence[int]] = ()
 
     def noise(self, like: Float[Tensor, "s c h w"]) -> Float[Tensor, "s c h w"]:
         """Standard normal noise, each sample's from its own generator."""
@@ -103,6 +106,14 @@ class Guidance(Plugin):
         new object that holds it, so that nothing passes from one generation to the next. The others return themselves.
         """
         return self
+
+    def brings(self) -> Mapping[str, Conditioner]:
+        """Conditioners of the strategy's own, by a name in branches that no other plugin has.
+
+        They are absent in the full branch, and present in the branches that `rewrite` adds them to (`Branch.adding`).
+        Two strategies may bring equal ones by one name.
+        """
+        return {}
 
     def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
         """Refuse a run that the strategy cannot serve; called once, before anything is drawn.

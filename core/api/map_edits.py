@@ -23,8 +23,8 @@ class MapRows:
         samples: of every row, its sample's number in the batch.
         scenes: of every row, its sample's scene; empty outside a generation.
         texts: of every row, the tokens that its branch reads; empty outside a generation.
-        sets: rows of one branch whose samples belong together (`Plugin.together`), in the order in which the samples
-            were asked for; every row is in one set, most often alone.
+        sets: rows of one branch that belong together: those of a scene's companions (`Plugin.companions`), in the
+            plugin's order, and last the scene's own; every row is in one set, most often alone.
     """
 
     samples: tuple[int, ...] = ()

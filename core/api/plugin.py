@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ..scene.reading import SceneFields
 from ..scene.record import record
+from ..scene.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,14 @@ class Plugin(ABC):
 
     defined_in: ClassVar[PluginFile | None] = None
     """The file that the class was loaded from by its path; None for a class of an imported module."""
+
+    def companions(self, scene: Scene) -> Sequence[Scene]:
+        """Scenes to draw beside a scene, from the same noise and in the same batch, such as the source of an edit.
+
+        They are drawn whatever the batch size, and their images are not kept. Map edits find them in
+        `MapCall.rows.sets`, strategies in `Batch.sets`: first these, in this order, and last the scene's own.
+        """
+        return ()
 
     @classmethod
     def summary(cls) -> str:

@@ -21,9 +21,15 @@ AnyEntry = TypeVar("AnyEntry", bound="Entry")  # not Self, which beartype cannot
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """Base of the port entries; only its subclasses are used."""
+    """Base of the port entries; only its subclasses are used.
+
+    Args:
+        strength: 1 is as given.
+        origin: the name of the conditioner that it came from, which the engine fills in.
+    """
 
     strength: float = field(default=1.0, kw_only=True)
+    origin: str = field(default="", kw_only=True)
 
     def scaled(self: AnyEntry, factor: float) -> AnyEntry:
         """The same entry at another strength."""

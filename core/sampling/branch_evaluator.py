@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from jaxtyping import Float, Num
@@ -111,7 +111,8 @@ class PreparedScene:
         if key not in self._forms:
             prepared, tokens = self._prepared[name], self._tokens[text]
             read = prepared.present if present else prepared.absent
-            self._forms[key] = guarded(name, read.__name__, lambda: tuple(read(tokens)))
+            entries = guarded(name, read.__name__, lambda: tuple(read(tokens)))
+            self._forms[key] = tuple(replace(entry, origin=name) for entry in entries)
         return self._forms[key]
 
     def _resolve(self, branch: Branch) -> Row:
@@ -159,17 +160,19 @@ class BranchEvaluator:
     Args:
         unet: its forward pass.
         scenes: the prepared scene of every sample of the batch.
-        sets: samples that belong together, by their numbers, for map edits; by default each alone.
+        sets: by conditioner, samples that belong together, for its map edits; by default each alone.
 
     Attributes:
         evaluations: UNet evaluations of one sample so far, for the run's trace.
     """
 
     def __init__(
-        self, unet: UNetForward, scenes: Sequence[PreparedScene], sets: Sequence[Sequence[int]] = ()
+        self,
+        unet: UNetForward,
+        scenes: Sequence[PreparedScene],
+        sets: Mapping[str, Sequence[Sequence[int]]] | None = None,
     ) -> None:
-        self._unet, self._scenes = unet, scenes
-        self._sets = sets or [(number,) for number in range(len(scenes))]
+        self._unet, self._scenes, self._sets = unet, scenes, sets or {}
         self._conditions: dict[Hashable, Conditions] = {}
         self.evaluations = 0
 
@@ -250,12 +253,15 @@ class BranchEvaluator:
             samples=tuple(range(count)) * len(branches),
             scenes=tuple(one.scene for one in self._scenes) * len(branches),
             texts=tuple(scene.tokens(branch.prompt) for branch in branches for scene in self._scenes),
-            sets=tuple(
-                tuple(number * count + sample for sample in one)
-                for number in range(len(branches))
-                for one in self._sets
-            ),
+            sets=tuple((row,) for row in range(count * len(branches))),
         )
+
+    def _row_sets(self, branches: Sequence[Branch]) -> dict[str, tuple[tuple[int, ...], ...]]:
+        starts = range(0, len(self._scenes) * len(branches), len(self._scenes))
+        return {
+            name: tuple(tuple(start + sample for sample in one) for start in starts for one in sets)
+            for name, sets in self._sets.items()
+        }
 
     def _key(self, branch: Branch) -> Hashable:
         return tuple(scene.key(branch) for scene in self._scenes)
@@ -269,6 +275,7 @@ class BranchEvaluator:
                 [row.contribution for row in rows],
                 [row.added for row in rows],
                 self._rows(branches),
+                self._row_sets(branches),
             )
         return self._conditions[key]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -47,6 +47,7 @@ class Denoising:
         chain: the guidance strategies.
         full: the branch with every conditioner present.
         map_paths: the transformer blocks whose maps have at most so many positions.
+        sets: by plugin, the samples that belong together; of others each is alone.
         recorded: the blocks whose maps of the full branch are averaged; none by default.
         events: hears of every step and every refinement update.
     """
@@ -56,6 +57,7 @@ class Denoising:
     chain: GuidanceChain
     full: Branch
     map_paths: Callable[[int], frozenset[str]]
+    sets: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
     events: Events = field(default_factory=Events)
 
@@ -73,7 +75,7 @@ class Denoising:
         scheduler.set_timesteps(steps, device=noise.device)
         latents = noise * scheduler.init_noise_sigma
         stepper, watch = Stepper(scheduler, self.batch.generators), Watch()
-        chain = self.chain.begin(self.batch)
+        chain = self.chain.begin(self.batch, self.sets)
         maps, trace = MeanMaps(), []
         for step, timestep in self._steps():
             stepper.begin(step.index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from jaxtyping import Float
@@ -60,10 +60,39 @@ class GuidanceChain:
         for strategy in self.strategies:
             guarded(strategy.name, "check", partial(strategy.check, scenes, conditioners))
 
-    def begin(self, batch: Batch) -> GuidanceChain:
-        """The chain to use for one batch."""
+    def brought(self) -> dict[str, Conditioner]:
+        """The conditioners that strategies bring.
+
+        Raises:
+            PluginError: two strategies bring different ones by one name.
+        """
+        brought: dict[str, Conditioner] = {}
+        for strategy in self.strategies:
+            for name, conditioner in guarded(strategy.name, "brings", strategy.brings).items():
+                if brought.setdefault(name, conditioner) != conditioner:
+                    raise PluginError(strategy.name, "brings", f"another strategy brings another '{name}'")
+        return brought
+
+    @property
+    def by_key(self) -> dict[str, Guidance]:
+        """The strategies by keys that no conditioner has, also where two are of one name."""
+        return {f"guidance.{number}": strategy for number, strategy in enumerate(self.strategies)}
+
+    def begin(self, batch: Batch, sets: Mapping[str, Sequence[Sequence[int]]] | None = None) -> GuidanceChain:
+        """The chain to use for one batch.
+
+        Args:
+            batch: what is denoised together.
+            sets: the samples that belong together, by key; of others each is alone.
+        """
+        alone = [(sample,) for sample in range(len(batch.scenes))]
         return GuidanceChain(
-            [guarded(one.name, "begin", partial(one.begin, batch)) for one in self.strategies]
+            [
+                guarded(
+                    one.name, "begin", partial(one.begin, replace(batch, sets=(sets or {}).get(key, alone)))
+                )
+                for key, one in self.by_key.items()
+            ]
         )
 
     def energies(self, step: Step) -> Iterator[Energy]:

@@ -95,12 +95,14 @@ class Conditions:
         context: text states.
         added: what enters by the time embedding, by name.
         rows: what each row is, for map edits.
+        sets: by conditioner, rows that belong together; of others each is alone.
         tokens, regions, inserts, edits, residuals, channels, deltas: the groups of each port.
     """
 
     context: Float[Tensor, "r t d"]
     added: Mapping[str, Float[Tensor, "r ..."]] = field(default_factory=dict)
     rows: MapRows = field(default_factory=MapRows)
+    sets: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     tokens: tuple[Group[ContextTokens], ...] = ()
     regions: tuple[Group[TextRegion], ...] = ()
     inserts: tuple[Group[BlockInsert], ...] = ()
@@ -143,10 +145,28 @@ class Conditions:
                 if group.entry.attention == attention
                 and (group.entry.paths is None or path in group.entry.paths)
             ]
-            self._edits[attention, path] = (
-                _map_edits(groups, len(self.context), self.rows) if groups else None
-            )
+            self._edits[attention, path] = self._map_edits(groups) if groups else None
         return self._edits[attention, path]
+
+    def _map_edits(self, groups: Sequence[Group[MapEdit]]) -> MapEdits:
+        count, device = len(self.context), self.context.device
+        of_group = [
+            tuple(range(count)) if group.rows is None else tuple(group.rows.tolist()) for group in groups
+        ]
+        rows = tuple(sorted(set().union(*of_group)))
+        place = {row: number for number, row in enumerate(rows)}
+        within = [
+            None if own == rows else torch.tensor([place[row] for row in own], device=device)
+            for own in of_group
+        ]
+        return MapEdits(
+            None if len(rows) == count else torch.tensor(rows, device=device),
+            tuple(replace(group, rows=own) for group, own in zip(groups, within, strict=True)),
+            tuple(
+                replace(self.rows, sets=self.sets.get(group.entry.origin, self.rows.sets)).only(own)
+                for group, own in zip(groups, of_group, strict=True)
+            ),
+        )
 
     @property
     def started(self) -> bool:
@@ -173,6 +193,7 @@ def gather(
     rows: Sequence[Contribution],
     added: Sequence[Mapping[str, Float[Tensor, "..."]]] = ({},),
     what: MapRows | None = None,
+    sets: Mapping[str, tuple[tuple[int, ...], ...]] | None = None,
 ) -> Conditions:
     """Group the contributions of all rows by port and module.
 
@@ -181,6 +202,7 @@ def gather(
         rows: every row's contribution.
         added: what enters every row's time embedding, by the same names.
         what: what each row is, for map edits; by default a sample of its own.
+        sets: by conditioner, rows that belong together.
     """
     context = torch.stack(list(contexts))
     for entries in rows:
@@ -199,6 +221,7 @@ def gather(
         context,
         {name: torch.stack([row[name] for row in added]) for name in added[0]},
         what or MapRows(tuple(range(len(rows))), sets=tuple((row,) for row in range(len(rows)))),
+        sets or {},
         tokens=groups(
             ContextTokens,
             lambda e: e.tokens,
@@ -206,32 +229,12 @@ def gather(
         ),
         regions=groups(TextRegion, lambda e: e.mask, lambda e: tuple(e.positions.tolist())),
         inserts=groups(BlockInsert, lambda e: e.state, lambda e: id(e.modules)),
-        edits=groups(MapEdit, lambda e: torch.empty(0), lambda e: (id(e.function), e.attention, e.paths)),
+        edits=groups(
+            MapEdit, lambda e: torch.empty(0), lambda e: (e.origin, id(e.function), e.attention, e.paths)
+        ),
         residuals=groups(FeatureResiduals, lambda e: e.state, lambda e: id(e.module)),
         channels=groups(InputChannels, lambda e: e.channels, lambda e: id(e.convolution)),
         deltas=groups(WeightDelta, lambda e: torch.empty(0), lambda e: (e.path, id(e.up), id(e.down))),
-    )
-
-
-def _map_edits(groups: Sequence[Group[MapEdit]], count: int, what: MapRows) -> MapEdits:
-    every = tuple(range(count))
-    of_group = [every if group.rows is None else tuple(group.rows.tolist()) for group in groups]
-    rows = sorted(set().union(*of_group))
-    place = {row: number for number, row in enumerate(rows)}
-    device = groups[0].strength.device
-    within = [
-        replace(
-            group,
-            rows=None
-            if members == tuple(rows)
-            else torch.tensor([place[row] for row in members], device=device),
-        )
-        for group, members in zip(groups, of_group, strict=True)
-    ]
-    return MapEdits(
-        None if len(rows) == count else torch.tensor(rows, device=device),
-        tuple(within),
-        tuple(what.only(members) for members in of_group),
     )
 
 
