@@ -273,7 +273,10 @@ class _Generation:
         result = Result(
             images=pipe.decode(latents),
             latents=latents,
-            samples=tuple(Sample(one.scene, seed, one.tokens(None)) for one, seed in samples[: len(asked)]),
+            samples=tuple(
+                Sample(one.scene, seed, one.tokens(self.full).without_words())
+                for one, seed in samples[: len(asked)]
+            ),
             maps=tuple(denoised.maps[: len(asked)]) if denoised.maps is not None else None,
             trace=denoised.trace,
             settings=self.settings,

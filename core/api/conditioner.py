@@ -13,6 +13,9 @@ from ..scene.record import record
 from .plugin import Plugin
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
     from ..scene.scene import Scene
     from .model_view import ModelView
     from .ports import Contribution
@@ -43,6 +46,21 @@ class Conditioner(Plugin):
 
 class Prepared(ABC):
     """What a conditioner hands over for one scene, in two forms; both may depend on the branch's prompt."""
+
+    @property
+    def words(self) -> Mapping[str, Float[Tensor, "n d"]]:
+        """Words that the tokenizer does not know: token embeddings by the word as prompts write it; none by default.
+
+        They are read in every branch in which the conditioner is present, before tokens are counted, so that n vectors
+        are n tokens and every position is that of the true sequence. Where it is absent, or off, or of strength 0, the
+        tokenizer reads the word as plain text. See `Word` for what a strength between does.
+        """
+        return {}
+
+    @property
+    def sequences(self) -> int:
+        """How many times the text transformer's length a prompt may take, in branches in which it is not off."""
+        return 1
 
     @abstractmethod
     def present(self, text: PromptTokens) -> Contribution:

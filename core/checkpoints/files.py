@@ -15,6 +15,7 @@ SETTINGS = (
     "scheduler/scheduler_config.json",
     "tokenizer/tokenizer_config.json",
     "tokenizer/tokenizer.json",
+    "tokenizer/added_tokens.json",
     "tokenizer/vocab.json",
     "tokenizer/merges.txt",
 )

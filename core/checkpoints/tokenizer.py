@@ -10,6 +10,7 @@ from transformers import CLIPTokenizer
 
 from ..errors import UserError
 from ..storage.strict_json import read_config
+from .added_tokens import added_tokens
 
 LENGTH = 77
 MAX_WORDS = 1_000_000
@@ -20,7 +21,8 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 def read_tokenizer(folder: Path) -> CLIPTokenizer:
     """The tokenizer of a diffusers layout: ``vocab.json`` with ``merges.txt``, or ``tokenizer.json``.
 
-    A folder without either takes CLIP's own vocabulary, which is that of every Stable Diffusion 1.x.
+    A folder without either takes CLIP's own vocabulary, which is that of every Stable Diffusion 1.x. Tokens that the
+    folder adds are kept (`added_tokens`).
 
     Raises:
         UserError: the files are there but are not a byte-pair vocabulary.
@@ -39,8 +41,13 @@ def read_tokenizer(folder: Path) -> CLIPTokenizer:
         raise UserError(
             f"{place}, field 'model_max_length'", "a whole number from 2 to 1024", repr(length)[:60]
         )
+    added = added_tokens(folder, vocab)
     try:
-        return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length, pad_token=pad)
+        tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length, pad_token=pad)
+        tokenizer.add_tokens(
+            [token for token in added if token.content not in tokenizer.added_tokens_encoder]
+        )
+        return tokenizer
     except Exception as error:  # a pair of pieces that the vocabulary lacks, for example
         raise _no_vocabulary(folder, str(error)) from None
 

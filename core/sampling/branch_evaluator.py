@@ -18,6 +18,7 @@ from ..api.model_view import ModelView
 from ..api.ports import Contribution, TextStates, TokenEmbeddings, WeightDelta
 from ..api.predictions import Predictions
 from ..api.text_encoder import PromptTokens
+from ..api.words import Word, checked, refuse_shared
 from ..errors import UserError
 from ..scene.scene import Scene
 from ..unet.conditions import Conditions, gather
@@ -60,19 +61,38 @@ class PreparedScene:
             name: guarded(name, "prepare", partial(conditioner.prepare, scene, model))
             for name, conditioner in conditioners.items()
         }
-        self._tokens: dict[str, PromptTokens] = {}
+        self._words = {
+            name: checked(guarded(name, "words", partial(getattr, one, "words")), name, model.text.width)
+            for name, one in self._prepared.items()
+        }
+        refuse_shared(self._words)
+        self._tokens: dict[Hashable, PromptTokens] = {}
         self._rows: dict[Hashable, Row] = {}
-        self._forms: dict[tuple[str, bool, str], Contribution] = {}
+        self._forms: dict[Hashable, Contribution] = {}
         self._regions: dict[int, Float[Tensor, "h w"] | None] = {}
         for subject in scene.subjects:
-            self.tokens(None).positions(subject)  # a subject that the tokenizer cuts off is an error now
+            # a subject that the tokenizer cuts off is an error now
+            self.tokens(Branch.full(conditioners)).positions(subject)
 
-    def tokens(self, prompt: Prompt) -> PromptTokens:
-        """The tokens of a branch's prompt, as this scene reads it."""
-        text = self._text(prompt)
-        if text not in self._tokens:
-            self._tokens[text] = self._model.text.tokens(text)
-        return self._tokens[text]
+    def tokens(self, branch: Branch) -> PromptTokens:
+        """The tokens of a branch's prompt, with the words of the conditioners that are present in it."""
+        key = self._reading(branch)
+        if key not in self._tokens:
+            text, strengths, sequences = key
+            words = {
+                word: Word(vectors, self._conditioners[name].strength * strength)
+                for name, strength in strengths
+                for word, vectors in self._words[name].items()
+            }
+            self._tokens[key] = self._model.text.tokens(text, words, sequences)
+        return self._tokens[key]
+
+    def _reading(self, branch: Branch) -> tuple[str, tuple[tuple[str, float], ...], int]:
+        """What the tokens of a branch depend on: its text, the strengths of words, and the most sequences."""
+        strengths = [(name, branch.strength(name)) for name, words in self._words.items() if words]
+        here = [one.sequences for name, one in self._prepared.items() if name not in branch.off]
+        present = tuple((name, strength) for name, strength in strengths if strength != 0.0)
+        return self._text(branch.prompt), present, max(here, default=1)
 
     def _text(self, prompt: Prompt) -> str:
         if not isinstance(prompt, SubjectPhrase):
@@ -91,13 +111,12 @@ class PreparedScene:
 
     def key(self, branch: Branch) -> Hashable:
         """Equal for branches that come to the same row."""
-        text = self.tokens(branch.prompt).text
         states = []
         for name in self._prepared:
             strength = branch.strength(name)
-            if name not in branch.off and self._form(name, strength != 0.0, text):
+            if name not in branch.off and self._form(name, strength != 0.0, branch):
                 states.append((name, strength))
-        return text, tuple(states)
+        return self._reading(branch), tuple(states)
 
     def row(self, branch: Branch) -> Row:
         """What a branch is conditioned on."""
@@ -106,32 +125,32 @@ class PreparedScene:
             self._rows[key] = self._resolve(branch)
         return self._rows[key]
 
-    def _form(self, name: str, present: bool, text: str) -> Contribution:
-        key = (name, present, text)
+    def _form(self, name: str, present: bool, branch: Branch) -> Contribution:
+        key = (name, present, self._reading(branch))
         if key not in self._forms:
-            prepared, tokens = self._prepared[name], self._tokens[text]
+            prepared, tokens = self._prepared[name], self.tokens(branch)
             read = prepared.present if present else prepared.absent
             entries = guarded(name, read.__name__, lambda: tuple(read(tokens)))
             self._forms[key] = tuple(replace(entry, origin=name) for entry in entries)
         return self._forms[key]
 
     def _resolve(self, branch: Branch) -> Row:
-        tokens = self.tokens(branch.prompt)
+        tokens = self.tokens(branch)
         entries: Contribution = ()
         for name, conditioner in self._conditioners.items():
             if name not in branch.off:
                 strength = branch.strength(name)
                 # the absent form of a conditioner is its trained null, at the strength of the conditioner itself
                 factor = conditioner.strength * (strength or 1.0)
-                entries += tuple(e.scaled(factor) for e in self._form(name, strength != 0.0, tokens.text))
+                entries += tuple(e.scaled(factor) for e in self._form(name, strength != 0.0, branch))
         entries = tuple(entry for entry in entries if entry.strength != 0.0)
         embeddings = [entry for entry in entries if isinstance(entry, TokenEmbeddings)]
         deltas = [
             entry for entry in entries if isinstance(entry, WeightDelta) and entry.target == "text_encoder"
         ]
         model = self._model
-        with apply_deltas(model.text.model, deltas):
-            text = model.family.condition(model.text, tokens, embeddings, model.size)
+        with apply_deltas(model.text.model, deltas) as changed:
+            text = model.family.condition(model.text.with_model(changed), tokens, embeddings, model.size)
         context = text.context[None]
         for entry in entries:
             if isinstance(entry, TextStates):
@@ -241,7 +260,7 @@ class BranchEvaluator:
 
         return AttentionMaps(
             of_slot(recorder.probabilities, request.paths, recorder.rows),
-            [scene.tokens(request.branch.prompt) for scene in self._scenes],
+            [scene.tokens(request.branch) for scene in self._scenes],
             [one.scene for one in self._scenes],
             [one.region for one in self._scenes],
             of_slot(recorder.self_probabilities, request.self_paths, recorder.self_rows),
@@ -252,7 +271,7 @@ class BranchEvaluator:
         return MapRows(
             samples=tuple(range(count)) * len(branches),
             scenes=tuple(one.scene for one in self._scenes) * len(branches),
-            texts=tuple(scene.tokens(branch.prompt) for branch in branches for scene in self._scenes),
+            texts=tuple(scene.tokens(branch) for branch in branches for scene in self._scenes),
             sets=tuple((row,) for row in range(count * len(branches))),
         )
 

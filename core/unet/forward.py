@@ -1,13 +1,14 @@
 """A forward pass of our own over a diffusers UNet's submodules, in which the ports are explicit calls.
 
 Without contributions it equals `UNet2DConditionModel.forward` bit for bit (tests/core/unet/test_forward.py). Nothing is
-installed on the UNet but the hooks of weight deltas, and those only while it runs. On a GPU, and compiled, rows
-that begin with the same latents are computed once until they part, which is at the first cross-attention.
+installed on the UNet: weight deltas are hooks on objects of their own for the layers that they change. On a GPU, and
+compiled, rows that begin with the same latents are computed once until they part: at the first cross-attention.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,6 +86,7 @@ class UNetForward:
         self._family.check(unet.config)
         self._share = unet.device.type != "cpu" or compiled is not None if share is None else share
         self._compiled = compiled
+        self._plain = partial(self._forward, unet)
         # diffusers looks through all parameters for it at every call
         self._dtype = unet.dtype
 
@@ -103,11 +105,12 @@ class UNetForward:
         """
         latents = latents.to(self._dtype)
         look = Look() if maps is None else maps.look
-        with installed(self.unet, conditions.deltas):
+        with installed(self.unet, conditions.deltas) as unet:
+            forward = partial(self._forward, unet) if conditions.deltas else self._plain
             if self._compiled is None:
-                predicted, captured = self._forward(latents, timestep, conditions, look, step)
+                predicted, captured = forward(latents, timestep, conditions, look, step)
             else:
-                predicted, captured = self._compiled(self._forward, latents, timestep, conditions, look, step)
+                predicted, captured = self._compiled(forward, latents, timestep, conditions, look, step)
         if maps is not None:
             for one in captured:
                 maps.add(*one)
@@ -115,13 +118,13 @@ class UNetForward:
 
     def _forward(
         self,
+        unet: Any,
         latents: Tensor,
         timestep: Tensor,
         conditions: Conditions,
         look: Look,
         step: Step | None = None,
     ) -> Prediction:
-        unet: Any = self.unet
         run = _Pass(conditions, look, step)
         copies = len(conditions.context) // len(latents)
         if copies > 1 and not (self._share and _begin_alike(unet, conditions)):

@@ -1,11 +1,11 @@
-"""Port 6: weight deltas as additions to a layer's output, by forward hooks that leave no trace."""
+"""Port 6: weight deltas as additions to a layer's output, by forward hooks on layers that nobody else uses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +13,26 @@ from torch.nn import functional as F
 
 from ...kernels.low_rank import Adapter, low_rank
 from ..api.ports import WeightDelta
+from ..api.replaced import own_hooks, replaced
 from ..errors import PluginError
 from .conditions import Group
 
+M = TypeVar("M", bound=nn.Module)
+
 
 @contextmanager
-def installed(model: nn.Module, deltas: Sequence[Group[WeightDelta]]) -> Iterator[None]:
-    """Add the deltas' outputs to their layers' while the context is entered.
+def installed(model: M, deltas: Sequence[Group[WeightDelta]]) -> Iterator[M]:
+    """A model with the deltas' outputs added to their layers'; the given one stays as it is.
+
+    It shares all parameters with the given one, whose other users, in other threads too, do not see the deltas.
 
     Raises:
         PluginError: a path is not a linear or convolution layer, or a delta does not fit it.
     """
     # by layer; within one in the order that they came in, which is that of the sum
     sorted_deltas = sorted(deltas, key=lambda group: group.entry.path)
+    own = {group.entry.path: own_hooks(_layer(model, group.entry)) for group in sorted_deltas}
+    model = replaced(model, own)
     with ExitStack() as stack:
         for _, run in groupby(sorted_deltas, lambda group: (group.entry.path, group.entry.down is None)):
             groups = [*run]
@@ -33,11 +40,11 @@ def installed(model: nn.Module, deltas: Sequence[Group[WeightDelta]]) -> Iterato
             narrow = isinstance(layers[0], nn.Linear) and groups[0].entry.down is not None
             for add in [_low_rank_adder(groups)] if narrow else map(_adder, groups):
                 stack.callback(layers[0].register_forward_hook(add).remove)
-        yield
+        yield model
 
 
-def apply_deltas(model: nn.Module, deltas: Iterable[WeightDelta]) -> AbstractContextManager[None]:
-    """Add deltas to every row of what a model is given while the context is entered; gradients reach them.
+def apply_deltas(model: M, deltas: Iterable[WeightDelta]) -> AbstractContextManager[M]:
+    """A model with deltas added to every row of what it is given, as `installed`; gradients reach them.
 
     Raises:
         PluginError: as `installed`.

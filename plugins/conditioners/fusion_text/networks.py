@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from weft.plugin import LowRank, TextEncoder, WeightDelta, apply_deltas, fill_module
+from weft.plugin import LowRank, PromptTokens, TextEncoder, WeightDelta, apply_deltas, fill_module
 
 from ...shared.subject_words import WordNetwork, WordNetworks, write_words
 
@@ -93,7 +93,7 @@ class FusionTextNetworks(WordNetworks):
     def states(
         self,
         encoder: TextEncoder,
-        ids: Int[Tensor, "b t"],
+        ids: Int[Tensor, "b t"] | PromptTokens,
         words: Float[Tensor, "b s d"],
         places: Bool[Tensor, "b s t"],
     ) -> Float[Tensor, "b t d"]:
@@ -101,12 +101,12 @@ class FusionTextNetworks(WordNetworks):
 
         Args:
             encoder: the frozen text transformer, to which the deltas are added.
-            ids: token ids of the extended prompts (`plugins.fusion_text.prompt`).
+            ids: token ids of the extended prompts (`plugins.fusion_text.prompt`), or one such prompt.
             words: one a subject.
             places: the tokens of every subject's placeholder; none for a subject that takes no part.
         """
-        with apply_deltas(encoder.model, self.text_deltas()):
-            return encoder.states(ids, lambda table: write_words(table, words, places))
+        with apply_deltas(encoder.model, self.text_deltas()) as changed:
+            return encoder.with_model(changed).states(ids, lambda table: write_words(table, words, places))
 
     def text_deltas(self) -> tuple[WeightDelta, ...]:
         """The text encoder's deltas; gradients reach the parameters."""

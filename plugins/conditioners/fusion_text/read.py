@@ -44,22 +44,24 @@ def read(plugin: FusionText, scene: Scene, model: ModelView) -> Prepared:
         tower.width,
     )
     references = read_references(scene, tower, plugin.name)
-    extended_tokens(model.text, scene.prompt, dict(enumerate(references.subjects)), plugin.placeholder)
+    plain = model.text.tokens(scene.prompt)
+    extended_tokens(model.text, plain, dict(enumerate(references.subjects)), plugin.placeholder)
     words = networks.words(references.pooled[None], references.known[None])
     return _FusedTexts(model.text, references.subjects, words, networks, plugin.placeholder)
 
 
 def extended_tokens(
-    encoder: TextEncoder, prompt: str, subjects: dict[int, Subject], placeholder: str
+    encoder: TextEncoder, text: PromptTokens, subjects: dict[int, Subject], placeholder: str
 ) -> tuple[PromptTokens, dict[int, tuple[int, ...]]]:
     """The tokens of the extended prompt, and every subject's placeholder among them, by the subjects' numbers.
 
     Raises:
         UserError: it does not fit the text encoder; the error names the first subject whose clause is cut off.
     """
+    prompt = text.text
     nouns = [slice(*noun_span(prompt, subject)) for subject in subjects.values()]
     extended = extend(prompt, [prompt[noun] for noun in nouns], placeholder)
-    tokens = encoder.tokens(extended.text)
+    tokens = encoder.tokens(extended.text, text.words, text.sequences)
     for subject, (_, end) in zip(subjects.values(), extended.placeholders, strict=True):
         if tokens.truncated_at is not None and end > tokens.truncated_at:
             raise UserError(
@@ -94,10 +96,9 @@ class _FusedTexts(Prepared):
         if not held:
             return ()  # another prompt, which does not speak of them
         device = self._encoder.device
-        tokens, placeholders = extended_tokens(self._encoder, text.text, held, self._placeholder)
+        tokens, placeholders = extended_tokens(self._encoder, text, held, self._placeholder)
         places = places_of(placeholders, len(self._subjects), len(tokens.ids)).to(device)
-        ids = torch.tensor([tokens.ids], device=device)
-        states = self._networks.states(self._encoder, ids, self._words, places[None])[0]
+        states = self._networks.states(self._encoder, tokens, self._words, places[None])[0]
         everywhere = torch.arange(len(states), device=device)
         return (TextStates(everywhere, states), *self._networks.deltas())
 

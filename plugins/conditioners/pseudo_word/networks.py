@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from weft.plugin import LowRank, TextEncoder, fill_module
+from weft.plugin import LowRank, PromptTokens, TextEncoder, fill_module
 
 from ...shared.subject_words import WordNetwork, WordNetworks, unify, write_words
 
@@ -83,7 +83,7 @@ class PseudoWordNetworks(WordNetworks):
     def rearranged(
         self,
         encoder: TextEncoder,
-        ids: Int[Tensor, "b t"],
+        ids: Int[Tensor, "b t"] | PromptTokens,
         words: Float[Tensor, "b s d"],
         places: Bool[Tensor, "b s t"],
     ) -> Float[Tensor, "b t d"]:
@@ -91,7 +91,7 @@ class PseudoWordNetworks(WordNetworks):
 
         Args:
             encoder: the frozen text transformer.
-            ids: token ids of the prompts.
+            ids: token ids of the prompts, or one prompt.
             words: one a subject.
             places: the tokens of every subject's noun; none for a subject that takes no part.
         """

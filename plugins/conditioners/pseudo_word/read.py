@@ -62,8 +62,7 @@ class _PseudoWords(Prepared):
             return ()  # another prompt, which does not speak of them
         device = self._encoder.device
         places = places_of(nouns, len(self._subjects), len(text.ids)).to(device)
-        ids = torch.tensor([text.ids], device=device)
-        rearranged = self._networks.rearranged(self._encoder, ids, self._words, places[None])
+        rearranged = self._networks.rearranged(self._encoder, text, self._words, places[None])
         positions = places.any(dim=0).nonzero()[:, 0]
         return (TextStates(positions, rearranged[0, positions]), *self._networks.deltas())
 

@@ -42,8 +42,8 @@ def test_low_rank_deltas_of_a_linear_layer_are_one_operation_on_a_gpu() -> None:
             ([(one,), (one, other), (one,)], ["mm", "low_rank"]),
             ([(), (whole, one), ()], ["mm", "index", "mm", "mul", "index_add", "low_rank"]),
         ):
-            with installed(model, gather(contexts, rows).deltas), Operations() as operations:
-                assert layer(x).shape == (3, 5, 8)
+            with installed(model, gather(contexts, rows).deltas) as changed, Operations() as operations:
+                assert changed["layer"](x).shape == (3, 5, 8)
             assert operations.names == expected
 
 
@@ -63,8 +63,8 @@ def test_the_sum_is_that_of_one_delta_after_the_other_bit_for_bit() -> None:
             narrow = torch.full((2, *[1] * (x.ndim - 1)), delta.strength) * narrow
             part = narrow if delta.down is None else F.linear(narrow, delta.up)
             expected = expected.index_add(0, rows, part)
-        with installed(model, groups):
-            changed = layer(x)
+        with installed(model, groups) as view:
+            changed = view["layer"](x)
         assert torch.equal(changed, expected)
         slopes = [torch.autograd.grad(one.square().sum(), x)[0] for one in (changed, expected)]
         torch.testing.assert_close(*slopes)
@@ -78,5 +78,5 @@ def test_a_strength_of_0_is_no_delta_bit_for_bit() -> None:
     x = torch.full((2, 5, 12), 1e38)
     huge = WeightDelta("layer", torch.ones(8, 2), torch.full((2, 12), 1e10), strength=0.0)
     plain = layer(x)
-    with apply_deltas(nn.ModuleDict({"layer": layer}), [huge]):
-        assert torch.equal(layer(x), plain)
+    with apply_deltas(nn.ModuleDict({"layer": layer}), [huge]) as changed:
+        assert torch.equal(changed["layer"](x), plain)

@@ -115,7 +115,7 @@ def test_other_branches_see_nothing_of_the_retrained_text_encoder() -> None:
     scene = prepared(SCENE, weft.FusionText())
     assert (scene.row(FULL).context - plain(SCENE.prompt)).norm(dim=-1).min() > 1e-3
     for branch in (Branch(), FULL.switched_off("fusion_text"), FULL.reading("")):
-        assert torch.equal(scene.row(branch).context, plain(scene.tokens(branch.prompt).text))
+        assert torch.equal(scene.row(branch).context, plain(scene.tokens(branch).text))
         assert not scene.row(branch).contribution
 
 

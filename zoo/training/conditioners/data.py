@@ -155,7 +155,7 @@ def _chunk(
 
 def _extended(scene: Scene, model: ModelView) -> tuple[PromptTokens, Mapping[int, Sequence[int]]]:
     shown = {number: subject for number, subject in enumerate(scene.subjects) if subject.images}
-    return extended_tokens(model.text, scene.prompt, shown, PLACEHOLDER)
+    return extended_tokens(model.text, model.text.tokens(scene.prompt), shown, PLACEHOLDER)
 
 
 def _places(positions: Mapping[int, Sequence[int]]) -> np.ndarray[Any, Any]:
