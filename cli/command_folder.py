@@ -15,12 +15,13 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from .exit_code import guarded
+from .installed_commands import installed_commands
 
 FOLDER = Path(__file__).parent / "commands"
 
 
 class CommandFolder(TyperGroup):
-    """A group of commands.
+    """A group of commands; the folder of all commands has those of other distributions too.
 
     Args:
         folder: whose files they are.
@@ -29,6 +30,7 @@ class CommandFolder(TyperGroup):
 
     def __init__(self, folder: Path = FOLDER, **options: Any) -> None:
         super().__init__(**options)
+        self._is_root = folder == FOLDER
         for path in sorted(folder.iterdir()):
             if path.name[0] in "._":
                 continue
@@ -37,6 +39,19 @@ class CommandFolder(TyperGroup):
                 self.add_command(CommandFolder(path, name=path.name, help=about, no_args_is_help=True))
             else:
                 self.add_command(_Unloaded(path))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The file's, or an installed one; other distributions are looked at when no file has the name."""
+        return super().get_command(ctx, cmd_name) or (
+            installed_commands().get(cmd_name) if self._is_root else None
+        )
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Files first."""
+        return [
+            *self.commands,
+            *(sorted(installed_commands().keys() - self.commands) if self._is_root else ()),
+        ]
 
 
 class _Unloaded(TyperCommand):

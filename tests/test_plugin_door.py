@@ -79,6 +79,7 @@ NAMES = [
     "random_pipeline",
     "random_tower",
     "random_unet",
+    "read_run_file",
     "read_tensors",
     "record",
     "require_conditioners",

@@ -8,13 +8,14 @@ import json
 from ...core.api.registry import registry
 from ...zoo.models import Status, status
 from ..exit_code import Exit
+from ..inspection import sound
 from ..options import AsJson
 from ..printing import print_table, table
 
 
 def run(as_json: AsJson = False) -> Exit:
     """Every model card, and whether its files are there and are what they should be."""
-    models = [status(name, card) for name, card in sorted(registry().models().items())]
+    models = [status(name, card) for name, card in sorted(sound(registry())[0].models().items())]
     if as_json:
         print(json.dumps([dataclasses.asdict(one) for one in models], indent=2))
         return Exit.OK

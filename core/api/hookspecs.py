@@ -5,7 +5,10 @@ A distribution names a module in the entry-point group ``weft``::
     [project.entry-points.weft]
     my_conditioner = "my_package.my_conditioner"
 
-and the module, which must not import torch, implements these hooks with `hookimpl`.
+and the module, which must not import torch, implements these hooks with `hookimpl`. The entry point's name is the name
+of what it brings: by it a run finds the module and imports no other.
+
+A command has no hook: the group ``weft.commands`` names its function, and the entry point's name is the command's.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def offer_of(load: Callable[[], Any]) -> Offer:
     Raises:
         ImportFailure: whatever it raises, `SystemExit` included, and what is no plugin. What it prints goes to stderr.
     """
-    with _contained():
+    with contained():
         manager = pluggy.PluginManager(hookspecs.GROUP)
         manager.add_hookspecs(hookspecs)
         manager.register(load())
@@ -139,7 +139,12 @@ def checked(plugin: Any) -> type[Plugin]:
 
 
 @contextmanager
-def _contained() -> Iterator[None]:
+def contained() -> Iterator[None]:
+    """Make whatever untrusted code raises an `ImportFailure`; what it prints goes to stderr.
+
+    Raises:
+        ImportFailure: for any exception, `SystemExit` included, but Ctrl-C.
+    """
     with redirect_stdout(sys.stderr), _key_presses() as pressed:
         try:
             yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
@@ -30,6 +31,12 @@ class Found:
     name: str
     distribution: str
     value: Any
+
+    @property
+    def kind(self) -> str:
+        """``conditioner``, ``guidance``, ``model`` or ``metric``."""
+        kinds = {ModelCard: "model", Metric: "metric"}
+        return kinds.get(type(self.value)) or str(self.value.kind)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class Registry:
         self._metrics: list[Found] = []
         self._broken: list[Broken] = []
         self._files: dict[Path, Offer] = {}
+        self.import_seconds: dict[str, float] = {}
+        """What importing took, by the names of entry points."""
 
     @property
     def points(self) -> Sequence[EntryPoint]:
@@ -155,9 +164,19 @@ class Registry:
         return sorted(self._plugins, key=lambda item: (item.value.kind, item.name))
 
     def loaded(self) -> list[Found]:
-        """The built-in plugins and those that were asked for; imports no others."""
+        """What is built in or was asked for, of every kind; imports no more."""
         self._load(self._ours())
-        return sorted(self._plugins, key=lambda item: (item.value.kind, item.name))
+        return self._everything()
+
+    def everything(self) -> list[Found]:
+        """What is installed, of every kind; imports all."""
+        self._load(self._points)
+        return self._everything()
+
+    def _everything(self) -> list[Found]:
+        return sorted(
+            (*self._plugins, *self._models, *self._metrics), key=lambda item: (item.kind, item.name)
+        )
 
     def broken(self) -> list[Broken]:
         """What failed so far."""
@@ -171,11 +190,6 @@ class Registry:
     def metrics(self) -> dict[str, Metric]:
         """Every metric that is installed; imports every entry point."""
         self._load(self._points)
-        return {item.name: item.value for item in reversed(self._metrics)}
-
-    def loaded_metrics(self) -> dict[str, Metric]:
-        """The built-in metrics and those that were asked for; imports no others."""
-        self._load(self._ours())
         return {item.name: item.value for item in reversed(self._metrics)}
 
     def origin(self, plugin: type[Plugin]) -> str:
@@ -235,8 +249,10 @@ class Registry:
         name = BUILT_IN if ours else distribution_name(point)
         if not ours and point.name in self._built_in:
             return [Broken(point.name, name, _taken("plugin", name))]
+        start = time.perf_counter()
         try:
             offer = offer_of(point.load)
+            self.import_seconds[point.name] = time.perf_counter() - start
         except ImportFailure as error:
             return [Broken(point.name, name, str(error))]
         names = [plugin.name for plugin in offer.plugins]

@@ -91,7 +91,7 @@ def about(section: type[Any], keys: Keys) -> str:
 
 def other_name(name: str, known: Collection[str]) -> str:
     """For a setting that does not exist: the one that was meant, or that it can be a comment."""
-    for plugin in (installed.value for installed in registry().loaded()):
+    for plugin in (item.value for item in registry().loaded() if item.kind in ARGUMENTS):
         if plugin.other_names.get(name) in known:
             return f"It is called '{plugin.other_names[name]}' here."
     return (
@@ -101,8 +101,7 @@ def other_name(name: str, known: Collection[str]) -> str:
 
 def known_elsewhere(name: str) -> str:
     """For a setting, or a plugin, by the name that other programs give it; empty for any other name."""
-    for installed in registry().loaded():
-        plugin = installed.value
+    for plugin in (item.value for item in registry().loaded() if item.kind in ARGUMENTS):
         if name in plugin.other_names:
             field = described(plugin, (plugin.other_names[name],))
             written = "" if field is None else f", {field.name}: {_plain(field.default)}"

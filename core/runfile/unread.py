@@ -53,7 +53,6 @@ class UnreadData:
             yield tree.error(FieldError(keys, reader_of(name), "none", hint, at_name=True))
 
     def _hint(self, name: str) -> str:
-        plugins = [(one.name, one.value.scene_fields) for one in self._plugins.loaded()]
-        metrics = [(metric, one.scene_fields) for metric, one in self._plugins.loaded_metrics().items()]
-        readers = [reader for reader, fields in (*plugins, *metrics) if covers(fields or frozenset(), name)]
+        known = [item for item in self._plugins.loaded() if item.kind != "model"]
+        readers = [item.name for item in known if covers(item.value.scene_fields or frozenset(), name)]
         return f"These do: {', '.join(readers)}." if readers else "No built-in does."

@@ -108,6 +108,7 @@ from .core.errors import (
     did_you_mean as did_you_mean,
 )
 from .core.families.blocks import cross_attention_paths as cross_attention_paths
+from .core.runfile.read import read_run_file as read_run_file
 from .core.scene import Box as Box
 from .core.scene import ImageSource as ImageSource
 from .core.scene import Scene as Scene

@@ -1,47 +1,59 @@
-"""List conditioners and guidance strategies with their parameters, and plugins that are broken."""
+"""List what is installed: conditioners, guidance strategies, models and metrics, and plugins that are broken.
+
+Plugins of other distributions are imported in processes of their own, for 10 seconds at most.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
 
 from ....core.api.registry import registry
 from ...exit_code import Exit
+from ...inspection import Inspection, inspect_all
+from ...inspection.seen import registered
 from ...options import AsJson
 from ...printing import errors, print_table, table
 
 
 def run(as_json: AsJson = False) -> Exit:
-    """Every plugin with its parameters; the broken ones on stderr. Exit code 3 when one is broken."""
-    plugins = registry().plugins()
-    broken = registry().broken()
+    """Every plugin with its parameters; the broken ones on stderr. Exit code 3 when one is broken or in conflict."""
+    inspections = [*_built_in(), *inspect_all(registry())]
     if as_json:
-        listed = [
-            {
-                "name": item.name,
-                "kind": item.value.kind,
-                "distribution": item.distribution,
-                "summary": item.value.summary(),
-                "parameters": _parameters(item.value),
-            }
-            for item in plugins
-        ]
-        print(
-            json.dumps({"plugins": listed, "broken": [dataclasses.asdict(one) for one in broken]}, indent=2)
-        )
+        print(json.dumps({"plugins": [row for one in inspections for row in _rows(one)]}, indent=2))
     else:
-        shown = table("name", "kind", "from", "what it does")
-        for item in plugins:
-            shown.add_row(item.name, item.value.kind, item.distribution, item.value.summary())
+        shown = table("name", "kind", "from", "import", "what it does")
+        for one in inspections:
+            taken = "" if one.import_seconds is None else f"{1000 * one.import_seconds:.0f} ms"
+            for part in one.registered:
+                shown.add_row(part.name, part.kind, one.distribution, taken, part.summary)
         print_table(shown)
-        for one in broken:
-            errors.print(f"broken: '{one.name}' of distribution '{one.distribution}': {one.problem}")
-    return Exit.PARTIAL if broken else Exit.OK
+    for one in inspections:
+        if one.state != "ok" and not as_json:
+            errors.print(f"{one.state}: '{one.name}' of distribution '{one.distribution}': {one.error}")
+    return Exit.OK if all(one.state == "ok" for one in inspections) else Exit.PARTIAL
 
 
-def _parameters(plugin: type[Any]) -> dict[str, Any]:
-    from pydantic import TypeAdapter
+def _built_in() -> list[Inspection]:
+    """Of Weft's own, which are imported here; the time is that of all of them."""
+    from importlib.metadata import version
 
-    schema: dict[str, Any] = TypeAdapter(plugin).json_schema()
-    return dict(schema.get("properties", {}))
+    ours = [item for item in registry().loaded() if item.distribution == "weft"]
+    seconds = registry().import_seconds
+    return [
+        Inspection(item.name, "weft", version("weft"), "ok", "", seconds.get(item.name), (registered(item),))
+        for item in ours
+    ]
+
+
+def _rows(one: Inspection) -> list[dict[str, object]]:
+    """A row for each thing that an entry point registers, or one that says why there is none."""
+    shared = {
+        name: getattr(one, name)
+        for name in ("distribution", "version", "state", "error", "import_seconds", "notes")
+    }
+    parts = [dataclasses.asdict(part) for part in one.registered] or [{"name": one.name}]
+    return [
+        {**{name: part.get(name) for name in ("name", "kind", "summary", "parameters")}, **shared}
+        for part in parts
+    ]
