@@ -109,6 +109,7 @@ def _assemble(
     dtype: torch.dtype,
 ) -> Pipeline:
     unet = _build(UNet2DConditionModel, configs / "unet")
+    family.check(unet.config)
     vae = _build(AutoencoderKL, configs / "vae")
     towers = {part: _build_text(configs / part) for part in family.towers}
     for part, module in {"unet": unet, "vae": vae, **towers}.items():

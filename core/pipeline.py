@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from .api.attention_maps import Grid
@@ -170,6 +170,39 @@ class Pipeline:
             return Result.merge(
                 [generation.batch(samples[i : i + size]) for i in range(0, len(samples), size)]
             )
+
+    def predict(
+        self,
+        latents: Float[Tensor, "s c h w"],
+        timestep: Num[Tensor, ""] | Num[Tensor, " s"],
+        scene: Scene | Sequence[Scene],
+        conditioners: Sequence[str | Conditioner] = (),
+        branch: Branch | None = None,
+    ) -> Float[Tensor, "s c h w"]:
+        """What the UNet predicts of noisy latents, through the same ports as `generate`, with gradients: for training.
+
+        Gradients reach the latents and what conditioners hand over: words, token embeddings, text states, tokens,
+        deltas, and the parameters of modules; the model itself stays frozen. Conditioners are prepared anew at every
+        call; what one computes under `torch.no_grad` keeps gradients out.
+
+        Args:
+            latents: scaled for the timestep.
+            timestep: of all of them, or of each.
+            scene: one for each of the latents, or one for all.
+            conditioners: as in `generate`.
+            branch: what is evaluated; by default every conditioner is present.
+        """
+        scenes = [scene] * len(latents) if isinstance(scene, Scene) else list(scene)
+        if len(scenes) != len(latents):
+            raise UserError("Pipeline.predict, argument 'scene'", f"{len(latents)} scenes", str(len(scenes)))
+        named = _named([_resolved(item, "conditioner", Conditioner) for item in conditioners])
+        factor = self.family.latent_factor(self.vae.config)
+        model = self.view((latents.shape[2] * factor, latents.shape[3] * factor))
+        prepared = {id(one): PreparedScene(one, model, named) for one in scenes}
+        evaluator = BranchEvaluator(UNetForward(self.unet), [prepared[id(one)] for one in scenes])
+        branch = Branch.full(named) if branch is None else branch
+        predictions, _ = evaluator(latents, timestep, [branch])
+        return predictions[branch]
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "s c h w"]) -> list[Any]:

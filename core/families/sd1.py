@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..api.ports import TokenEmbeddings
     from ..api.text_encoder import PromptTokens, TextEncoder
 
-_UNUSED = (
+_ABSENT = (
     "addition_embed_type",
     "class_embed_type",
     "encoder_hid_dim_type",
@@ -24,6 +24,14 @@ _UNUSED = (
     "time_cond_proj_dim",
     "cross_attention_norm",
 )
+
+_FALSE = ("dual_cross_attention", "mid_block_only_cross_attention", "only_cross_attention")
+
+_BLOCKS = {
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "mid_block_type": ("UNetMidBlock2DCrossAttn", None),
+}
 
 _MARKS = {
     "unet": "model.diffusion_model.input_blocks.0.0.weight",
@@ -44,18 +52,29 @@ class StableDiffusion1(Family):
     towers: ClassVar[Mapping[str, str]] = {"text_encoder": "tokenizer"}
 
     def recognises(self, unet: Configuration) -> bool:
-        return all(unet.get(name) is None for name in _UNUSED)
+        return all(unet.get(name) is None for name in _ABSENT)
 
     def recognises_file(self, names: Collection[str]) -> bool:
         return all(any(name.startswith(mark) for name in names) for mark in _MARKS.values())
 
     def check(self, unet: Configuration) -> None:
-        for name in _UNUSED:
-            if unet.get(name) is not None:
+        checks: list[tuple[str, str, bool]] = [
+            *((name, "null", unet.get(name) is not None) for name in _ABSENT),
+            *((name, "false", any(_listed(unet.get(name)))) for name in _FALSE),
+            *(
+                (
+                    name,
+                    f"among {', '.join(map(str, known))}",
+                    not {*_listed(unet.get(name, known[0]))} <= {*known},
+                )
+                for name, known in _BLOCKS.items()
+            ),
+        ]
+        for name, expected, wrong in checks:
+            if wrong:
+                place = f"UNet configuration, field '{name}'"
                 raise UserError(
-                    f"UNet configuration, field '{name}'",
-                    "null, as in Stable Diffusion 1.x and 2.x",
-                    repr(unet[name]),
+                    place, f"{expected}, as in Stable Diffusion 1.x and 2.x", f"{unet[name]!r:.80}"
                 )
 
     def split(
@@ -139,3 +158,7 @@ class StableDiffusion1(Family):
             (latents / vae.config["scaling_factor"]).to(vae.dtype), return_dict=False
         )[0]
         return pixels
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]

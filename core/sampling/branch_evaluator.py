@@ -198,7 +198,7 @@ class BranchEvaluator:
     def __call__(
         self,
         latents: Float[Tensor, "s c h w"],
-        timestep: Num[Tensor, ""],
+        timestep: Num[Tensor, ""] | Num[Tensor, " s"],
         branches: Iterable[Branch],
         requests: Sequence[MapRequest] = (),
         step: Step | None = None,
@@ -207,7 +207,7 @@ class BranchEvaluator:
 
         Args:
             latents: one per sample, scaled for the timestep.
-            timestep: of all of them.
+            timestep: of all of them, or of each where one branch is evaluated.
             branches: what to evaluate.
             requests: maps to keep.
             step: where the sampler is, for map edits.

@@ -146,6 +146,27 @@ def test_broken_folders(folder, break_it, match) -> None:
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("dual_cross_attention", True, "false"),
+        ("only_cross_attention", [False, True, False], "false"),
+        ("mid_block_only_cross_attention", True, "false"),
+        ("class_embed_type", "timestep", "null"),
+        ("mid_block_type", "UNetMidBlock2D", "among UNetMidBlock2DCrossAttn, None"),
+        (
+            "down_block_types",
+            ["CrossAttnDownBlock2D", "AttnDownBlock2D", "DownBlock2D"],
+            "among CrossAttnDown",
+        ),
+    ],
+)
+def test_what_the_forward_pass_does_not_carry_out_is_refused(folder, field, value, expected) -> None:
+    change(folder / "unet" / "config.json", **{field: value})
+    with pytest.raises(weft.UserError, match=f"UNet configuration, field '{field}': expected {expected}"):
+        load(folder)
+
+
 def test_unknown_names() -> None:
     with pytest.raises(weft.UserError, match=r"Did you mean 'tiny'\?"):
         load("tinny")
