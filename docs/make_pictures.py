@@ -152,6 +152,26 @@ def instruct() -> Image.Image:
     return by_seed(rows)
 
 
+def pag() -> Image.Image:
+    rows = {
+        "plain": [],
+        "pag 3": [weft.PAG(3.0)],
+        "cfg 3": [MILD],
+        "cfg 3, pag 3": [MILD, weft.PAG(3.0)],
+    }
+    return compare(TWO, rows)
+
+
+def sag() -> Image.Image:
+    rows = {
+        "plain": [],
+        "sag 1": [weft.SAG(1.0)],
+        "cfg 3": [MILD],
+        "cfg 3, sag 1": [MILD, weft.SAG(1.0)],
+    }
+    return compare(TWO, rows)
+
+
 def placed(number: int, count: int = 2) -> weft.Scene:
     """A held-out picture of the world as a scene: caption, boxes and silhouettes."""
     return _scene(world.sample(60_000 + number, "held_out", count=count, subjects=0.0))
@@ -255,7 +275,9 @@ PICTURES: Final[dict[str, Callable[[], Image.Image]]] = {
         instruct,
         layout,
         mask_location,
+        pag,
         pseudo_word,
+        sag,
         subject_adapter,
         together,
     )

@@ -54,6 +54,7 @@ NAMES = [
     "ResidualModule",
     "Residuals",
     "Scene",
+    "SecondEvaluation",
     "SecondPrompt",
     "Site",
     "Step",

@@ -127,6 +127,11 @@ class LinearForm(Mapping[Branch, float]):
         off = [branch.off for branch in self]
         return Branch(prompt=prompt, off=frozenset.intersection(*off) if off else frozenset())
 
+    def share(self, keep: Callable[[Branch], bool]) -> LinearForm:
+        """The terms of some branches, brought to a sum of 1; the whole form where they sum to 0, or there are none."""
+        part = LinearForm([(branch, c) for branch, c in self.items() if keep(branch)])
+        return 1.0 / part.total * part if abs(part.total) > 1e-6 else self
+
     def support(self) -> LinearForm:
         """The form without the coefficients that are exactly 0, which cost no evaluation."""
         return LinearForm([(branch, c) for branch, c in self.items() if c != 0.0])

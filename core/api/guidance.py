@@ -2,7 +2,8 @@
 
 A chain of strategies is applied in order at every step. A strategy may rewrite the linear form (`Guidance.rewrite`),
 change the sum of the predictions (`Guidance.reads` and `Guidance.combine`), descend an energy of the attention maps
-(`Energy`) or edit the latents before or after the scheduler's step (`LatentEdit`).
+(`Energy`), edit the latents before or after the scheduler's step (`LatentEdit`) or have a form evaluated once more at
+other latents (`SecondEvaluation`).
 """
 
 from __future__ import annotations
@@ -91,6 +92,35 @@ class Batch:
     ) -> Float[Tensor, "s c h w"]:
         """Clean latents with the noise of a step, as they are when it begins."""
         return self.scheduler.add_noise(clean, noise, self.scheduler.timesteps[step.index][None])
+
+    def estimates(
+        self, latents: Float[Tensor, "s c h w"], prediction: Float[Tensor, "s c h w"], step: Step
+    ) -> tuple[Float[Tensor, "s c h w"], Float[Tensor, "s c h w"]]:
+        """The clean latents and the noise that a prediction stands for: ``noised(clean, noise, step)`` is ``latents``.
+
+        Args:
+            latents: at the beginning of the step, before the scheduler's scaling.
+            prediction: of them; noise, clean latents or velocity, as the model was trained.
+        """
+        import torch
+
+        # in float32, in which schedulers hold their noise levels
+        one = torch.ones(1, 1, 1, 1, device=latents.device)
+        clean_share, noise_share = (
+            self.noised(*parts, step).to(latents) for parts in ((one, one * 0.0), (one * 0.0, one))
+        )
+        kind = self.scheduler.config.prediction_type
+        if kind == "epsilon":
+            return (latents - noise_share * prediction) / clean_share, prediction
+        if kind == "sample":
+            return prediction, (latents - clean_share * prediction) / noise_share
+        # velocity, of latents of variance 1 (Salimans and Ho 2022, arXiv 2202.00512, appendix D)
+        length = (clean_share.square() + noise_share.square()).sqrt()
+        latents, clean_share, noise_share = latents / length, clean_share / length, noise_share / length
+        return (
+            clean_share * latents - noise_share * prediction,
+            clean_share * prediction + noise_share * latents,
+        )
 
 
 @record
@@ -209,6 +239,42 @@ class Refinement:
 
     target: float
     updates: int
+
+
+@record
+class SecondEvaluation(Guidance):
+    """A strategy that has a form evaluated a second time within a step, at other latents.
+
+    `combine` is given the form's value there as the last of its values, after those of `reads`.
+    """
+
+    @abstractmethod
+    def evaluates(self, form: LinearForm, step: Step) -> LinearForm | None:
+        """What to evaluate at the other latents, given the form that `rewrite` is given; None for nothing.
+
+        Later strategies rewrite it too.
+        """
+
+    @abstractmethod
+    def latents(
+        self,
+        latents: Float[Tensor, "s c h w"],
+        values: Sequence[Float[Tensor, "s c h w"]],
+        maps: AttentionMaps,
+        step: Step,
+    ) -> Float[Tensor, "s c h w"]:
+        """The other latents, before the scheduler's scaling.
+
+        Args:
+            latents: of the step, before the scheduler's scaling.
+            values: of the forms that `reads` named, in its order.
+            maps: of `self_map_paths`, in the branch that weighs most in the first of these forms.
+            step: where the sampler is.
+        """
+
+    def self_map_paths(self) -> frozenset[str]:
+        """The transformer blocks whose self-attention maps `latents` reads."""
+        return frozenset()
 
 
 @record

@@ -83,14 +83,17 @@ class Denoising:
             latents, descents = self._descend(chain, latents, timestep, step)
             forms = chain.forms(self.full, step)
             evaluations = self.evaluator.evaluations
-            predictions, recorded = self._predict(forms, latents, timestep, step)
+            predictions, recorded, own_maps = self._predict(chain, forms, latents, timestep, step)
             maps.add(recorded)
-            guided = chain.combine(predictions, forms, step)
+            seconds = self._second(chain, forms, predictions, own_maps, latents, timestep, step)
+            guided = chain.combine(predictions, forms, step, seconds)
             latents, faults = stepper.step(step.index, predictions, forms.form, guided, latents)
             latents = chain.after(latents, step)
             watch.add(step.index, forms.form, latents, None if chain.edits else faults)
             evaluations = self.evaluator.evaluations - evaluations
-            trace.append(Trace(step, forms.evaluated, evaluations, descents))
+            named = ((chain.strategies[number].name, forms.seconds[number]) for number in seconds)
+            again = tuple((name, form) for name, form in named if form is not None)
+            trace.append(Trace(step, forms.evaluated, evaluations, descents, again))
             self.events.step_finished(trace[-1])
         watch.finish()
         return Denoised(latents, maps.mean, tuple(trace))
@@ -123,12 +126,40 @@ class Denoising:
         return latents, tuple(descents)
 
     def _predict(
-        self, forms: StepForms, latents: Tensor, timestep: Tensor, step: Step
-    ) -> tuple[Predictions, AttentionMaps | None]:
+        self, chain: GuidanceChain, forms: StepForms, latents: Tensor, timestep: Tensor, step: Step
+    ) -> tuple[Predictions, AttentionMaps | None, dict[int, AttentionMaps | None]]:
+        """The predictions, the full branch's maps, and those that second evaluations read, by strategy."""
         inputs = self.batch.scheduler.scale_model_input(latents, timestep)
         requests = [MapRequest(self.full, self.recorded)] if self.recorded else []
+        numbers = [number for number, form in enumerate(forms.seconds) if form is not None]
+        for number in numbers:
+            form = (*forms.reads[number], forms.form)[0]
+            heaviest = max(form, key=lambda branch: abs(form[branch]))
+            requests.append(MapRequest(heaviest, self_paths=chain.self_map_paths(number)))
         predictions, maps = self.evaluator(inputs, timestep, forms.evaluated, requests, step)
-        return predictions, maps[0] if maps else None
+        recorded = maps.pop(0) if self.recorded else None
+        return predictions, recorded, dict(zip(numbers, maps, strict=True))
+
+    def _second(
+        self,
+        chain: GuidanceChain,
+        forms: StepForms,
+        predictions: Predictions,
+        maps: Mapping[int, AttentionMaps | None],
+        latents: Tensor,
+        timestep: Tensor,
+        step: Step,
+    ) -> dict[int, Tensor]:
+        """The value of every second evaluation, by strategy."""
+        values: dict[int, Tensor] = {}
+        for number, own in maps.items():
+            form, read = forms.seconds[number], [predictions.sum(one) for one in forms.reads[number]]
+            assert form is not None
+            assert own is not None
+            other = chain.second_latents(number, latents, read, own, step)
+            inputs = self.batch.scheduler.scale_model_input(other, timestep)
+            values[number] = self.evaluator(inputs, timestep, form, step=step)[0].sum(form)
+        return values
 
 
 class MeanMaps:

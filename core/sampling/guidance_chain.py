@@ -9,9 +9,10 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from ..api.attention_maps import AttentionMaps
 from ..api.branches import Branch, LinearForm
 from ..api.conditioner import Conditioner
-from ..api.guidance import Batch, Energy, Guidance, LatentEdit, Step
+from ..api.guidance import Batch, Energy, Guidance, LatentEdit, SecondEvaluation, Step
 from ..api.predictions import Predictions
 from ..errors import PluginError
 from ..scene.scene import Scene
@@ -27,10 +28,12 @@ class StepForms:
     Args:
         form: weighs the predictions.
         reads: of each strategy, the forms whose values its `combine` is given.
+        seconds: of each strategy, what is evaluated again at other latents, if anything.
     """
 
     form: LinearForm
     reads: Sequence[Sequence[LinearForm]]
+    seconds: Sequence[LinearForm | None]
 
     @property
     def evaluated(self) -> LinearForm:
@@ -108,6 +111,7 @@ class GuidanceChain:
         """The support of the chain's form, and of the forms that each strategy reads."""
         form = LinearForm.of(full)
         reads: list[list[LinearForm]] = []
+        seconds: list[LinearForm | None] = []
         for strategy in self.strategies:
             # with what an earlier strategy reads go the branches of it that this one replaces, for example by
             # switching off
@@ -115,19 +119,58 @@ class GuidanceChain:
             place = f"reads at step {step.index}"
             read = guarded(strategy.name, place, partial(strategy.reads, form, step))
             reads.append([_checked(strategy, place, one) for one in read])
+            seconds = [one and _rewritten(strategy, one, step) for one in seconds]
+            seconds.append(_second(strategy, form, step))
             form = _rewritten(strategy, form, step)
-        return StepForms(form.support(), [[one.support() for one in forms] for forms in reads])
+        return StepForms(
+            form.support(),
+            [[one.support() for one in forms] for forms in reads],
+            [one and one.support() for one in seconds],
+        )
+
+    def self_map_paths(self, number: int) -> frozenset[str]:
+        """The blocks whose self-attention maps the strategy of this number reads for its second evaluation."""
+        strategy = self.strategies[number]
+        assert isinstance(strategy, SecondEvaluation)
+        return guarded(strategy.name, "self_map_paths", strategy.self_map_paths)
+
+    def second_latents(
+        self,
+        number: int,
+        latents: Float[Tensor, "s c h w"],
+        values: Sequence[Float[Tensor, "s c h w"]],
+        maps: AttentionMaps,
+        step: Step,
+    ) -> Float[Tensor, "s c h w"]:
+        """The latents of the second evaluation of the strategy of this number."""
+        strategy, place = self.strategies[number], f"latents at step {step.index}"
+        assert isinstance(strategy, SecondEvaluation)
+        other = guarded(strategy.name, place, lambda: strategy.latents(latents, values, maps, step))
+        return _shaped(strategy, place, other, latents)
 
     def combine(
-        self, predictions: Predictions, forms: StepForms, step: Step
+        self,
+        predictions: Predictions,
+        forms: StepForms,
+        step: Step,
+        seconds: Mapping[int, Float[Tensor, "s c h w"]] | None = None,
     ) -> Float[Tensor, "s c h w"] | None:
-        """The prediction, where a strategy makes it of the sum; None where the sum is the prediction."""
+        """The prediction, where a strategy makes it of the sum; None where the sum is the prediction.
+
+        Args:
+            predictions: of the branches.
+            forms: of the step.
+            step: where the sampler is.
+            seconds: by number, the value of a strategy's second evaluation.
+        """
         if not any(strategy.combines(step) for strategy in self.strategies):
             return None
         place = f"combine at step {step.index}"
         guided = predictions.sum(forms.form)
-        for strategy, reads in zip(self.strategies, forms.reads, strict=True):
+        for number, (strategy, reads) in enumerate(zip(self.strategies, forms.reads, strict=True)):
             values = [predictions.sum(one) for one in reads]
+            if seconds and number in seconds:
+                values.append(seconds[number])
             combined = guarded(strategy.name, place, partial(strategy.combine, guided, values, step))
             guided = _shaped(strategy, place, combined, guided)
         return guided
@@ -156,6 +199,14 @@ class GuidanceChain:
 def _rewritten(strategy: Guidance, form: LinearForm, step: Step) -> LinearForm:
     place = f"rewrite at step {step.index}"
     return _checked(strategy, place, guarded(strategy.name, place, lambda: strategy.rewrite(form, step)))
+
+
+def _second(strategy: Guidance, form: LinearForm, step: Step) -> LinearForm | None:
+    if not isinstance(strategy, SecondEvaluation):
+        return None
+    place = f"evaluates at step {step.index}"
+    second = guarded(strategy.name, place, partial(strategy.evaluates, form, step))
+    return None if second is None else _checked(strategy, place, second)
 
 
 def _checked(strategy: Guidance, place: str, form: LinearForm) -> LinearForm:

@@ -38,9 +38,11 @@ class Trace:
             strategy's `combine` reads.
         evaluations: UNet evaluations of one image; fewer than branches where several came to the same input.
         descents: of every energy that moved the latents before them, in the order of the chain.
+        seconds: by strategy, the branches that were evaluated again at other latents; they are among the evaluations.
     """
 
     step: Step
     form: LinearForm
     evaluations: int
     descents: tuple[Descent, ...] = ()
+    seconds: tuple[tuple[str, LinearForm], ...] = ()

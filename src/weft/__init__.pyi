@@ -27,5 +27,7 @@ from .plugins.guidance.fusing import Fusing as Fusing
 from .plugins.guidance.instruct import Instruct as Instruct
 from .plugins.guidance.keep_source import KeepSource as KeepSource
 from .plugins.guidance.layout import Layout as Layout
+from .plugins.guidance.pag import PAG as PAG
+from .plugins.guidance.sag import SAG as SAG
 
 __version__: str

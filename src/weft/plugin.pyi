@@ -29,6 +29,9 @@ from .core.api.guidance import (
     Refinement as Refinement,
 )
 from .core.api.guidance import (
+    SecondEvaluation as SecondEvaluation,
+)
+from .core.api.guidance import (
     Step as Step,
 )
 from .core.api.guidance import (

@@ -33,6 +33,8 @@ STRATEGIES = {
     "fusing": lambda name: [weft.Fusing(0.5, name), weft.ClassifierFree(3.0)],
     "instruct": lambda name: [weft.Instruct(7.5, 1.5, name)],
     "layout": lambda name: [weft.Layout(300.0, threshold=0.0, updates=2)],
+    "pag": lambda name: [weft.ClassifierFree(3.0), weft.PAG(50.0)],
+    "sag": lambda name: [weft.ClassifierFree(3.0), weft.SAG(20.0)],
 }
 ABOUT_A_CONDITIONER = {"delayed", "fusing", "instruct"}
 
