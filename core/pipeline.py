@@ -29,6 +29,7 @@ from .errors import UserError
 from .families import family_of
 from .result import Result, Sample
 from .sampling.branch_evaluator import BranchEvaluator, PreparedScene
+from .sampling.checks import in_branches, refusals
 from .sampling.companions import SceneSet, companions, together
 from .sampling.denoise import Denoising
 from .sampling.events import Events
@@ -145,12 +146,13 @@ class Pipeline:
             raise UserError("field 'seeds'" if scenes else "scene", "at least one", "none")
         instances = [_resolved(item, "conditioner", Conditioner) for item in conditioners]
         chain = GuidanceChain([_resolved(item, "guidance", Guidance) for item in guidance])
-        named = _named(instances)
+        named = in_branches(instances)
         brought = chain.brought()
         everything = {**named, **brought, **chain.by_key}
         beside = [companions(everything, one) for one in scenes]
         others = [one for wanted in beside for part in wanted.values() for one in part]
-        chain.check([*scenes, *others], {one.name: one for one in instances} | named)
+        for _, error in refusals([*scenes, *others], instances, chain.strategies):
+            raise error
         warn_of_unread(scenes, [one.scene_fields for one in (*instances, *chain.strategies)], stacklevel=3)
         settings = self._settings(instances, chain.strategies, sampler, reproducibility)
         model = self.view(settings.size)
@@ -332,13 +334,3 @@ def _resolved(item: Any, kind: str, base: type[Any]) -> Any:
     if not isinstance(item, base):
         raise UserError(kind, f"a name or an instance of weft.{base.__name__}", repr(item))
     return item
-
-
-def _named(conditioners: Sequence[Conditioner]) -> dict[str, Conditioner]:
-    named: dict[str, Conditioner] = {}
-    for conditioner in conditioners:
-        if conditioner.strength == 0.0:
-            continue  # absence, bit for bit: not even its null takes part
-        count = sum(1 for other in named.values() if other.name == conditioner.name)
-        named[conditioner.name if count == 0 else f"{conditioner.name}_{count + 1}"] = conditioner
-    return named

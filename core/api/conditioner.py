@@ -35,6 +35,16 @@ class Conditioner(Plugin):
 
     strength: float = Field(default=1.0, description="1 is as trained, 0 is absence", kw_only=True)
 
+    def check(self, scene: Scene) -> None:
+        """Refuse a scene that lacks what the conditioner needs, without a model and without torch.
+
+        Called by `weft validate`, and before a model is loaded or anything is drawn. What only the model can tell,
+        such as whether its weights know a mode, is refused by `prepare`.
+
+        Raises:
+            UserError: the scene does not suit this conditioner.
+        """
+
     @abstractmethod
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         """Read the scene once a generation. Import torch here, not at the top of the plugin's module.

@@ -46,6 +46,7 @@ def run_file_schema(plugins: Registry | None = None) -> dict[str, Any]:
             "description": described,
         }
     properties["guidance"]["default"] = list(DEFAULT_GUIDANCE)
+    _name_readers(properties, definitions, known)
     properties["metrics"]["items"] = {"enum": sorted(known.metrics())}
     ranged = section_schema(SeedRange, definitions)
     properties["seeds"] = {
@@ -94,6 +95,28 @@ def run_file_schema(plugins: Registry | None = None) -> dict[str, Any]:
     }
 
 
+def _name_readers(properties: dict[str, Any], definitions: dict[str, Any], known: Registry) -> None:
+    """Say at every field of a scene and of its subjects which plugins read it, and name the maps that they read."""
+    readers: dict[str, list[str]] = {}
+    for plugin in known.plugins():
+        for name in plugin.value.scene_fields or ():
+            readers.setdefault(name, []).append(plugin.name)
+    for name, plugins in sorted(readers.items()):
+        holder, _, field = name.partition(".")
+        sentence = f"read by {', '.join(sorted(plugins))}"
+        if holder == "maps" and field:
+            of_maps = properties["maps"]
+            inner = {**of_maps.get("additionalProperties", {}), "description": sentence}
+            of_maps.setdefault("properties", {})[field] = inner
+            continue
+        described = (
+            definitions["Subject"]["properties"][field]
+            if holder == "subjects" and field
+            else properties[name]
+        )
+        described["description"] = "; ".join([*filter(None, [described.get("description")]), sentence])
+
+
 def _plugins(known: Registry, kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
     """A list's item: the name of a plugin that needs no parameters, or a section with its ``type``."""
     names, sections = [], []
@@ -104,6 +127,8 @@ def _plugins(known: Registry, kind: str, definitions: dict[str, Any]) -> dict[st
         if not section.get("required"):
             names.append(plugin.name)
         summary = plugin.value.summary()
+        if plugin.value.scene_fields:
+            summary += f" Reads {', '.join(sorted(plugin.value.scene_fields))} of a scene."
         typed = {
             **section,
             "title": f"{kind} {plugin.name}",

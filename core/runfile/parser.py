@@ -6,22 +6,25 @@ import copy
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..api.guidance import DEFAULT_GUIDANCE
+from ..api.conditioner import Conditioner
+from ..api.guidance import DEFAULT_GUIDANCE, Guidance
 from ..api.plugin import Plugin
 from ..api.plugin_loading import SUFFIX
 from ..api.registry import Registry
 from ..errors import PluginError, UserError, WeftError, did_you_mean
+from ..sampling.checks import refusals
 from ..scene.field_error import FieldError
 from ..scene.fields import Keys
 from ..scene.images import map_images
-from ..scene.scene import Scene, locate
+from ..scene.reading import scene_data
+from ..scene.scene import Scene, Subject, locate
 from .hints import PATHS, about, known_elsewhere, missing_file, untyped
 from .run import Run
 from .settings import KINDS, MAX_SEEDS, SETTINGS, SeedRange, Settings
@@ -72,9 +75,13 @@ class Reader:
         conditioners, guidance = (self._make_plugins(kind) for kind in KINDS)
         if settings is None or self.errors:
             return None
+        scene = settings.scene()
+        self._check_scene(scene, conditioners, guidance)
+        if self.errors:
+            return None
         return Run(
             model=self.data["model"],
-            scene=settings.scene(),
+            scene=scene,
             conditioners=conditioners,
             guidance=guidance,
             sampler=settings.sampler,
@@ -250,6 +257,30 @@ class Reader:
                 self._resolve_files(plugin, fields, keys)
                 plugins.append(self._validate(plugin, fields, keys, ["type"]))
         return tuple(plugins)
+
+    def _check_scene(
+        self, scene: Scene, conditioners: Sequence[Conditioner], guidance: Sequence[Guidance]
+    ) -> None:
+        """Report what plugins refuse of the scene: at the scene's own data where they name it, else at the plugin."""
+        inner = [
+            ("subjects", i, field.name)
+            for i in range(len(scene.subjects))
+            for field in dataclasses.fields(Subject)
+        ]
+        said = (keys for _, keys in scene_data(scene))
+        places: dict[str, Keys] = {scene.place(keys): keys for keys in (*inner, *said)}
+        for plugin, error in refusals([scene], conditioners, guidance):
+            kind, among = (
+                ("conditioners", conditioners) if plugin.kind == "conditioner" else ("guidance", guidance)
+            )
+            keys: Keys = (kind, next(number for number, one in enumerate(among) if one is plugin))
+            if isinstance(error, UserError):
+                # the error's own place says more than the keys, unless it is the same
+                where = places.get(error.place)
+                expected = error.expected if where else f"{error.expected} ({error.place})"
+                self.errors.append(FieldError(where or keys, expected, error.found, error.hint))
+            else:
+                self.errors.append(FieldError(keys, "a plugin that works", str(error)))
 
     def _resolve_files(self, plugin: type[Plugin], fields: dict[str, Any], keys: Keys) -> None:
         """Parameters that are files or folders are relative to the run file."""

@@ -15,7 +15,6 @@ from ..api.conditioner import Conditioner
 from ..api.guidance import Batch, Energy, Guidance, LatentEdit, SecondEvaluation, Step
 from ..api.predictions import Predictions
 from ..errors import PluginError
-from ..scene.scene import Scene
 from .guarded import guarded
 
 TOLERANCE = 1e-6
@@ -53,15 +52,6 @@ class GuidanceChain:
     """
 
     strategies: Sequence[Guidance]
-
-    def check(self, scenes: Sequence[Scene], conditioners: Mapping[str, Conditioner]) -> None:
-        """Refuse a run that a strategy cannot serve.
-
-        Raises:
-            UserError: from a strategy.
-        """
-        for strategy in self.strategies:
-            guarded(strategy.name, "check", partial(strategy.check, scenes, conditioners))
 
     def brought(self) -> dict[str, Conditioner]:
         """The conditioners that strategies bring.

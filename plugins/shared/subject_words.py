@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,16 +17,14 @@ from weft.plugin import (
     PromptTokens,
     Scene,
     Subject,
-    UserError,
     WeightDelta,
-    locate,
     open_image,
 )
 
+from .subject_images import noun_span, shown_subjects
+
 EMBEDDING_STD = 0.02
 """CLIP's token embeddings start at this standard deviation (open_clip, `CLIP.init_parameters`)."""
-
-_WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 
 class WordNetwork(nn.Module):
@@ -137,13 +134,9 @@ def read_references(scene: Scene, tower: ImageTower, plugin: str) -> References:
     """Open every reference image of a scene and look at it.
 
     Raises:
-        UserError: no subject has an image, one cannot be opened, or two subjects share a noun; it names the subject.
+        UserError: no subject has an image, or one cannot be opened; it names the subject.
     """
-    subjects = tuple(subject for subject in scene.subjects if subject.images)
-    if not subjects:
-        hint = "Set 'images' in a subject."
-        raise UserError(plugin, "a subject with reference images", "none in the scene", hint)
-    _check_nouns(scene.prompt, subjects)
+    subjects = shown_subjects(scene, plugin)
     most = max(len(subject.images) for subject in subjects)
     pooled, known = [], torch.zeros(len(subjects), most, dtype=torch.bool)
     for number, subject in enumerate(subjects):
@@ -152,13 +145,6 @@ def read_references(scene: Scene, tower: ImageTower, plugin: str) -> References:
         known[number, : len(features)] = True
     stacked = torch.stack(pooled)
     return References(subjects, stacked, known.to(stacked.device))
-
-
-def noun_span(prompt: str, subject: Subject) -> tuple[int, int]:
-    """Character range of the last word of a subject's phrase, its head noun, in a prompt that holds the phrase."""
-    start, end = locate(prompt, subject.phrase, subject.occurrence)
-    words = [word.span() for word in _WORD.finditer(prompt, start, end)]
-    return words[-1] if words else (start, end)
 
 
 def noun_positions(text: PromptTokens, subjects: Sequence[Subject]) -> dict[int, tuple[int, ...]]:
@@ -180,20 +166,6 @@ def places_of(positions: Mapping[int, Sequence[int]], subjects: int, tokens: int
     for number, taken in positions.items():
         places[number, list(taken)] = True
     return places
-
-
-def _check_nouns(prompt: str, subjects: Sequence[Subject]) -> None:
-    spans: list[tuple[int, int]] = []
-    for subject in subjects:
-        start, end = noun_span(prompt, subject)
-        for other, (first, last) in zip(subjects, spans, strict=False):
-            if start < last and first < end:
-                raise UserError(
-                    f"subject '{subject.phrase}', field 'phrase'",
-                    "a noun of its own, for the word of its images",
-                    f"'{prompt[start:end]}', which is the noun of subject '{other.phrase}' too",
-                )
-        spans.append((start, end))
 
 
 def _opened(subject: Subject) -> list[Image.Image]:

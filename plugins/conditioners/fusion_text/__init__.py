@@ -9,6 +9,7 @@ from pydantic import Field
 
 from weft.plugin import Plugin, Prepared, hookimpl, record
 
+from ...shared.subject_images import check_nouns
 from ...shared.trained import TrainedOnPictures
 from .prompt import PLACEHOLDER
 
@@ -36,6 +37,9 @@ class FusionText(TrainedOnPictures):
     placeholder: Annotated[
         str, Field(pattern=r"^\w+$", description="the word that stands for a subject, as in training")
     ] = PLACEHOLDER
+
+    def check(self, scene: Scene) -> None:
+        check_nouns(scene, self.name)
 
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         from .read import read

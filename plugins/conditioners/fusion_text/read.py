@@ -19,7 +19,8 @@ from weft.plugin import (
     trained_networks,
 )
 
-from ...shared.subject_words import noun_span, places_of, read_references
+from ...shared.subject_images import noun_span
+from ...shared.subject_words import places_of, read_references
 from .networks import FusionTextNetworks
 from .prompt import extend
 

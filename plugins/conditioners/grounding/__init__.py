@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from weft.plugin import Plugin, Prepared, hookimpl, record
+from weft.plugin import Plugin, Prepared, UserError, did_you_mean, hookimpl, record
 
 from ...shared.trained import TrainedOnPictures
 
@@ -76,6 +76,27 @@ class Grounding(TrainedOnPictures):
     image_projection: Annotated[
         Path | None, Field(description="matrix from images' features to phrases'; none by default")
     ] = None
+
+    def check(self, scene: Scene) -> None:
+        what = "keypoints" if self.mode == "keypoints" else "box"
+        subjects = [subject for subject in scene.subjects if getattr(subject, what)]
+        if not subjects:
+            wanted, hint = (
+                f"a subject with {'' if what == 'keypoints' else 'a '}{what}",
+                f"Set '{what}' in a subject.",
+            )
+            raise UserError(f"grounding, scene '{scene.prompt}'", wanted, "none", hint)
+        for subject in subjects:
+            place = f"subject '{subject.phrase}', field"
+            for name in subject.keypoints if what == "keypoints" else ():
+                if name not in KEYPOINTS:
+                    names = f"names among {', '.join(KEYPOINTS)}"
+                    raise UserError(f"{place} 'keypoints'", names, f"'{name}'", did_you_mean(name, KEYPOINTS))
+            if self.mode == "image" and not subject.images:
+                raise UserError(f"{place} 'images'", "an image, in the mode 'image' of grounding", "none")
+        if what == "box" and len(subjects) > self.max_objects:
+            most = f"at most {self.max_objects} subject(s) with a box"
+            raise UserError("grounding, field 'max_objects'", most, str(len(subjects)))
 
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         from .read import read

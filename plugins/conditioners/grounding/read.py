@@ -64,14 +64,6 @@ def _boxes(
 ) -> Float[Tensor, "2 m c"]:
     subjects = [subject for subject in scene.subjects if subject.box is not None]
     count, places = len(subjects), plugin.max_objects
-    if not subjects:
-        raise UserError(
-            f"grounding, scene '{scene.prompt}'", "a subject with a box", "none", "Set 'box' in a subject."
-        )
-    if count > places:
-        raise UserError(
-            "grounding, field 'max_objects'", f"at most {places} subject(s) with a box", str(count)
-        )
 
     def filled(rows: Float[Tensor, "n d"], of: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The rows of some subjects in their places, for both forms, and which places are known in each."""
@@ -94,10 +86,6 @@ def _boxes(
     pictured = [number for number in everybody if subjects[number].images and plugin.mode != "text"]
     if plugin.mode == "image":
         text_known = torch.zeros_like(text_known)
-        for number in everybody:
-            if number not in pictured:
-                place = f"subject '{subjects[number].phrase}', field 'images'"
-                raise UserError(place, "an image, in the mode 'image' of grounding", "none")
     width = len(tokenizer.null_image_feature)
     pictures = _pictures(plugin, [subjects[number] for number in pictured], width, model)
     image, image_known = filled(pictures, pictured)
@@ -135,9 +123,6 @@ def _keypoints(networks: GroundingNetworks, scene: Scene, model: ModelView) -> F
     assert isinstance(tokenizer, KeypointTokenizer)
     persons, kinds = len(tokenizer.person_embeddings), len(tokenizer.keypoint_embeddings)
     subjects = [subject for subject in scene.subjects if subject.keypoints]
-    if not subjects:
-        hint = "Set 'keypoints' in a subject."
-        raise UserError(f"grounding, scene '{scene.prompt}'", "a subject with keypoints", "none", hint)
     if len(subjects) > persons:
         raise UserError("grounding", f"at most {persons} subject(s) with keypoints", str(len(subjects)))
     wide = torch.promote_types(model.dtype, torch.float32)  # half precision is too coarse for places

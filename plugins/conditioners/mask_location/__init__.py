@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from weft.plugin import Plugin, Prepared, hookimpl, record
+from weft.plugin import Plugin, Prepared, UserError, hookimpl, record
 
 from ...shared.trained import Trained
 
@@ -38,6 +38,11 @@ class MaskLocation(Trained):
     resize: Annotated[
         Literal["nearest", "area"], Field(description="how the mask comes to the latents' size")
     ] = "nearest"
+
+    def check(self, scene: Scene) -> None:
+        if all(subject.box is None and subject.mask is None for subject in scene.subjects):
+            place, hint = f"mask_location, scene '{scene.prompt}'", "Set 'box' or 'mask' in a subject."
+            raise UserError(place, "a subject with a box or a mask", "none", hint)
 
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         from .read import read

@@ -35,7 +35,7 @@ def _regions(plugin: MaskLocation, scene: Scene, model: ModelView) -> Float[Tens
     """Where the subjects that have a place are, at the latents' size.
 
     Raises:
-        UserError: none has one, or one covers nothing.
+        UserError: one covers nothing.
     """
     regions = []
     for subject in scene.subjects:
@@ -53,8 +53,4 @@ def _regions(plugin: MaskLocation, scene: Scene, model: ModelView) -> Float[Tens
                 "Set mask_location's field 'resize' to 'area'." if thin else "",
             )
         regions.append(region)
-    if not regions:
-        hint = "Set 'box' or 'mask' in a subject."
-        place = f"mask_location, scene '{scene.prompt}'"
-        raise UserError(place, "a subject with a box or a mask", "none", hint)
     return torch.stack(regions)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from weft.plugin import Plugin, Prepared, hookimpl, record
 
+from ...shared.subject_images import check_nouns
 from ...shared.trained import TrainedOnPictures
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class PseudoWord(TrainedOnPictures):
 
     name: ClassVar[str] = "pseudo_word"
     scene_fields: ClassVar[frozenset[str]] = frozenset({"subjects.images"})
+
+    def check(self, scene: Scene) -> None:
+        check_nouns(scene, self.name)
 
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         from .read import read

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from weft.plugin import Plugin, Prepared, hookimpl, record
 
+from ...shared.subject_images import shown_subjects
 from ...shared.trained import TrainedOnPictures
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class SubjectAdapter(TrainedOnPictures):
     scene_fields: ClassVar[frozenset[str]] = frozenset({"subjects.images", "subjects.box", "subjects.mask"})
 
     use_box: Annotated[bool, Field(description="whether the tokens say where a subject is")] = True
+
+    def check(self, scene: Scene) -> None:
+        shown_subjects(scene, self.name)
 
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         from .read import read

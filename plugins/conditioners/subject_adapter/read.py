@@ -23,6 +23,7 @@ from weft.plugin import (
     trained_networks,
 )
 
+from ...shared.subject_images import shown_subjects
 from .networks import SubjectAdapterNetworks
 
 if TYPE_CHECKING:
@@ -32,11 +33,7 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def read(plugin: SubjectAdapter, scene: Scene, model: ModelView) -> Prepared:
     """Make the tokens of a scene's subjects and their nulls; see `SubjectAdapter`."""
-    subjects = [subject for subject in scene.subjects if subject.images]
-    if not subjects:
-        hint = "Set 'images' in a subject."
-        place = f"subject_adapter, scene '{scene.prompt}'"
-        raise UserError(place, "a subject with reference images", "none", hint)
+    subjects = shown_subjects(scene, plugin.name)
     boxes = [box_of(subject, model) if plugin.use_box else None for subject in subjects]
     patches = _patches(subjects, model.image_tower(plugin.image_encoder, plugin.architecture))
     width = patches.shape[-1]

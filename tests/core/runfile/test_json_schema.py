@@ -201,3 +201,38 @@ def test_the_schema_knows_every_setting(schema: dict[str, Any]) -> None:
     assert set(schema["properties"]) == names | {"sweep", "scenes"}
     sampler = {field.name for field in dataclasses.fields(SamplerSettings)}
     assert set(schema["definitions"]["SamplerSettings"]["properties"]) == sampler
+
+
+def test_the_schema_says_who_reads_what(schema: dict[str, Any]) -> None:
+    """Of plugins what they read, of a scene's data who reads it, and which maps there are."""
+
+    class Edges(Guidance):
+        """Reads edges."""
+
+        name: ClassVar[str] = "edges_reader"
+        neutral: ClassVar[Mapping[str, Any]] = {}
+        scene_fields: ClassVar[frozenset[str]] = frozenset({"maps.edges", "source"})
+
+    assert (
+        "Reads subjects.box, subjects.mask of a scene."
+        in schema["definitions"]["guidance.layout"]["description"]
+    )
+    assert "read by" in schema["definitions"]["Subject"]["properties"]["box"]["description"]
+    assert "keep_source" in schema["properties"]["edit_mask"]["description"]
+    plugins = Registry([])
+    plugins.add(record(Edges))
+    other = run_file_schema(plugins)
+    assert other["properties"]["maps"]["properties"]["edges"]["description"] == "read by edges_reader"
+    assert other["properties"]["source"]["description"].endswith("; read by edges_reader")
+    for validate in (
+        jsonschema.Draft7Validator(other).validate,
+        fastjsonschema.compile(other, use_default=False),
+    ):
+        data = {
+            "version": 1,
+            "model": "tiny",
+            "prompt": "a toy",
+            "maps": {"edges": "e.png", "depth": "d.png"},
+        }
+        validate(data)
+        assert refused(validate, data | {"maps": {"edges": 3}})

@@ -312,3 +312,35 @@ def test_reading_needs_no_torch(folder: Path) -> None:
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "place", "expected"),
+    [
+        (
+            "conditioners: [grounding]\nguidance: [attend_and_excite]",
+            4,
+            "a subject with a box (grounding, scene",
+        ),
+        (
+            "conditioners: [{type: grounding, strength: 0}]\nguidance: [layout]",
+            5,
+            "a box or a mask of a subject",
+        ),
+        (
+            "subjects: [{phrase: toy, box: [0, 0, 1, 1]}]\nconditioners: [{type: grounding, mode: image}]",
+            4,
+            "an image, in the mode 'image' of grounding",
+        ),
+        ("guidance: [{type: delayed, conditioner: grounding}]", 4, "a conditioner of the run"),
+        ("conditioners: [pseudo_word]", 4, "a subject with reference images"),
+        ("conditioners: [mask_location]", 4, "a subject with a box or a mask"),
+        ("conditioners: [subject_adapter]", 4, "a subject with reference images"),
+    ],
+)
+def test_what_plugins_refuse_of_a_scene_is_told_with_its_line(
+    folder: Path, lines: str, place: int, expected: str
+) -> None:
+    with pytest.raises(FileErrors) as caught:
+        read(folder, f"version: 1\nmodel: tiny\nprompt: a toy\n{lines}\n")
+    assert any(one.line == place and expected in str(one) for one in caught.value.errors), str(caught.value)

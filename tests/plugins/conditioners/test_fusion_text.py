@@ -197,7 +197,9 @@ def test_a_prompt_without_room_names_the_subject() -> None:
 
 def test_scenes_and_fields_that_it_cannot_serve_are_refused(tmp_path) -> None:
     bare = weft.Scene(SCENE.prompt, [weft.Subject("toy")])
-    with pytest.raises(weft.UserError, match=r"fusion_text: expected a subject with reference images"):
+    with pytest.raises(
+        weft.UserError, match=r"fusion_text, scene .*: expected a subject with reference images"
+    ):
         draw(bare, weft.FusionText())
     missing = weft.Scene(SCENE.prompt, [weft.Subject("toy", images=[tmp_path / "none.png"])])
     with pytest.raises(weft.UserError, match=r"subject 'toy', field 'images': expected a file that exists"):

@@ -227,8 +227,8 @@ def test_full_branch_knows_grounding() -> None:
         (SCENE, weft.Grounding(max_objects=1), r"'max_objects'.*at most 1 subject\(s\) with a box, found 2"),
         (
             SCENE,
-            weft.Grounding(mode="image"),
-            "field 'mode'.*'text', which these weights know, found 'image'",
+            weft.Grounding(mode="text_image"),
+            "field 'mode'.*'text', which these weights know, found 'text_image'",
         ),
         (
             Scene(f"a {'very ' * 80}big toy", [weft.Subject(f"{'very ' * 80}big toy", box=LEFT)]),

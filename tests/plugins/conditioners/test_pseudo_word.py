@@ -263,7 +263,9 @@ def test_other_modes_are_read_as_the_colours_they_show(mode) -> None:
 
 def test_scenes_that_it_cannot_serve_are_refused() -> None:
     bare = weft.Scene(SCENE.prompt, [weft.Subject("toy")])
-    with pytest.raises(weft.UserError, match=r"pseudo_word: expected a subject with reference images"):
+    with pytest.raises(
+        weft.UserError, match=r"pseudo_word, scene .*: expected a subject with reference images"
+    ):
         draw(bare, weft.PseudoWord())
     twice = weft.Scene("a red star", [weft.Subject(p, images=[picture(0)]) for p in ("star", "red star")])
     with pytest.raises(
