@@ -197,7 +197,10 @@ class Pipeline:
         scenes = [scene] * len(latents) if isinstance(scene, Scene) else list(scene)
         if len(scenes) != len(latents):
             raise UserError("Pipeline.predict, argument 'scene'", f"{len(latents)} scenes", str(len(scenes)))
-        named = _named([_resolved(item, "conditioner", Conditioner) for item in conditioners])
+        instances = [_resolved(item, "conditioner", Conditioner) for item in conditioners]
+        for _, error in refusals(scenes, instances, ()):
+            raise error
+        named = in_branches(instances)
         factor = self.family.latent_factor(self.vae.config)
         model = self.view((latents.shape[2] * factor, latents.shape[3] * factor))
         prepared = {id(one): PreparedScene(one, model, named) for one in scenes}
