@@ -31,6 +31,7 @@ class ModelView:
         size: (height, width) of the image in pixels.
         family: of the model.
         folder: where the model's own plugin weights lie, below ``weft/``; None where the model has no folder.
+        variant: of the files that it was read from.
     """
 
     text: TextEncoder
@@ -39,6 +40,11 @@ class ModelView:
     size: tuple[int, int]
     family: Family
     folder: Path | None = None
+    variant: str | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"<ModelView: {self.family.name}, {width} x {height}, {self.dtype} on {self.device}>"
 
     @property
     def factor(self) -> int:
@@ -65,12 +71,27 @@ class ModelView:
         return self.family.to_latents(self.vae, pixels).to(self.device)
 
     def region(self, subject: Subject) -> Float[Tensor, "h w"] | None:
-        """Where a subject should be, at the image's size: its mask, else its box, else None."""
+        """Where a subject should be, at the image's size: its mask, else its box, else None.
+
+        Raises:
+            UserError: the mask cannot be read, or the place covers no pixel.
+        """
+        region = self._region(subject)
+        if region is not None and not bool(region.any()):
+            field, (height, width) = "box" if subject.mask is None else "mask", self.size
+            found = "a black image" if subject.mask is not None else f"{subject.box}"
+            raise UserError(
+                f"subject '{subject.phrase}', field '{field}'",
+                f"a place that covers the centre of a pixel of {width} x {height}",
+                found,
+            )
+        return region
+
+    def _region(self, subject: Subject) -> Float[Tensor, "h w"] | None:
         height, width = self.size
         if subject.mask is not None:
-            return open_mask(subject.mask, self.size, f"subject '{subject.phrase}', field 'mask'").to(
-                self.device
-            )
+            place = f"subject '{subject.phrase}', field 'mask'"
+            return open_mask(subject.mask, self.size, place).to(self.device)
         if subject.box is None:
             return None
         left, top, right, bottom = subject.box

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 from ..scene.image_io import open_image
+from ..scene.masks import mask_image
 from ..scene.scene import ImageSource, Scene, SceneImage, Subject, locate
 from .palette import color_of
 
@@ -107,13 +108,13 @@ def _filled(canvas: Image.Image, box: tuple[int, int, int, int], color: str) -> 
 
 
 def _tinted(canvas: Image.Image, mask: ImageSource, color: str, strength: float, place: str) -> Image.Image:
-    shape = open_image(mask, place).convert("L").resize(canvas.size)
+    shape = mask_image(mask, place).resize(canvas.size)
     tint = Image.new("RGBA", canvas.size, color)
     return Image.composite(tint, canvas, shape.point(lambda value: value * strength))
 
 
 def _first_pixel(size: tuple[int, int], mask: ImageSource, place: str) -> tuple[int, int] | None:
-    inside = open_image(mask, place).convert("L").resize(size).point(lambda value: 255 if value > 127 else 0)
+    inside = mask_image(mask, place).resize(size).point(lambda value: 255 if value > 127 else 0)
     box = inside.getbbox()
     return None if box is None else box[:2]
 

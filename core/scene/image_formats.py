@@ -11,8 +11,16 @@ from typing import ClassVar
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-READ = ("PNG", "JPEG", "WEBP", "BMP")
-"""Pillow's names of what users may hand in."""
+READ = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
+"""Pillow's names of what users may hand in; the first frame of what moves. It reads AVIF since 11.3, and HEIF (HEIC)
+where the package pillow-heif has registered itself."""
+
+
+def readable() -> tuple[str, ...]:
+    """Those of `READ` that the installed Pillow reads."""
+    if any(name not in Image.OPEN for name in READ):
+        Image.init()
+    return tuple(name for name in READ if name in Image.OPEN)
 
 
 class ImageFormat(ABC):

@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from PIL import Image
+from pydantic import BeforeValidator
 
 from .fields import Keys, field_types
 
@@ -18,6 +19,18 @@ ImageSource = Path | Image.Image
 SPATIAL = "has the size of the image that is drawn"
 SpatialImage = Annotated[ImageSource, SPATIAL]
 """An image that says something of every place of the image that is drawn, and has its size."""
+
+
+def _several(value: Any) -> Any:
+    if isinstance(value, (str, Path, Image.Image)):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Images = Annotated[
+    tuple[ImageSource, ...], BeforeValidator(_several, json_schema_input_type=str | tuple[str, ...])
+]
+"""Images; one may stand alone, without a list."""
 
 Change = Callable[[Any, Keys, bool], Any]
 """Of an image (in a file's data: its path, as text), the keys that lead to it, and whether it is spatial."""
@@ -34,7 +47,8 @@ def map_images(annotation: Any, value: Any, change: Change, keys: Keys = ()) -> 
     """
     alternatives = list(_alternatives(annotation))
     if isinstance(value, (str, Path, Image.Image)):
-        return change(value, keys, SPATIAL in alternatives) if Path in alternatives else value
+        alone = Path in alternatives or any(_holds_images(one) for one in alternatives)
+        return change(value, keys, SPATIAL in alternatives) if alone else value
     for one in alternatives:
         kind, inner = get_origin(one), get_args(one)
         if isinstance(one, type) and dataclasses.is_dataclass(one) and isinstance(value, (one, dict)):
@@ -55,6 +69,11 @@ def _map_fields(section: type[Any], value: Any, change: Change, keys: Keys) -> A
         if name in data
     }
     return {**data, **mapped} if isinstance(value, dict) else dataclasses.replace(value, **mapped)
+
+
+def _holds_images(annotation: Any) -> bool:
+    """Whether it is a tuple of images, in whose place one image may stand alone."""
+    return get_origin(annotation) is tuple and Path in _alternatives(get_args(annotation)[0])
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:

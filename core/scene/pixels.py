@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from .image_io import open_image as open_image
+from .masks import mask_image
 from .scene import ImageSource
 
 
@@ -19,9 +20,9 @@ def open_mask(source: ImageSource, size: tuple[int, int], place: str) -> Float[T
     """A mask in [0, 1] (bright is 1) whose sides must be those of the image, ``size`` = (height, width).
 
     Raises:
-        UserError: as `open_image`, or the mask has another size.
+        UserError: as `weft.core.scene.masks.mask_image`, or the mask has another size.
     """
-    gray = open_image(source, place).convert("L")
+    gray = mask_image(source, place)
     if (gray.height, gray.width) != size:
         raise UserError(place, f"a mask of {size[1]} x {size[0]} pixels", f"{gray.width} x {gray.height}")
     return torch.from_numpy(np.asarray(gray, dtype=np.float32) / 255.0)

@@ -34,16 +34,20 @@ def editable(scene: Scene, model: ModelView) -> Float[Tensor, "h w"]:
     subjects' masks and boxes; a box covers whole positions, down from each of its sides, as GLIGEN's code has it.
 
     Raises:
-        UserError: the scene has neither an edit mask nor a subject with a place, or a mask has another size.
+        UserError: the scene has neither an edit mask nor a subject with a place, or a mask is black or of another size.
     """
     if scene.edit_mask is not None:
-        mask = open_mask(scene.edit_mask, model.size, "scene, field 'edit_mask'")
+        place = "scene, field 'edit_mask'"
+        mask = open_mask(scene.edit_mask, model.size, place)
+        if not bool(mask.any()):
+            raise UserError(place, "a part that may change, in white", "a black image")
         return _positions(mask, model)
     parts = []
     for subject in scene.subjects:
         if subject.mask is not None:
-            place = f"subject '{subject.phrase}', field 'mask'"
-            parts.append(_positions(open_mask(subject.mask, model.size, place), model))
+            region = model.region(subject)
+            assert region is not None
+            parts.append(_positions(region, model))
         elif subject.box is not None:
             parts.append(_box(subject.box, model))
     if not parts:

@@ -19,7 +19,7 @@ from ...api.sampler_settings import BATCH_SIZE
 from ...errors import UserError, WeftError
 from ...pipeline import Pipeline
 from ...runfile.run import Run
-from ...scene.pixels import open_image
+from ...scene.portable import decoded_image
 from ..batch_runner import Drawer, rectangle
 from ..events import Listener
 from ..job import Item
@@ -183,7 +183,7 @@ def portable(items: Sequence[Item]) -> list[Item]:
     runs: dict[int, Run] = {}
     for item in items:
         if id(item.run) not in runs:
-            scene = item.run.scene.map_images(lambda image: open_image(image.source, image.place))
+            scene = item.run.scene.map_images(lambda image: decoded_image(image.source, image.place))
             runs[id(item.run)] = replace(item.run, scene=scene)
     return [replace(item, run=runs[id(item.run)]) for item in items]
 

@@ -45,12 +45,11 @@ def _regions(plugin: MaskLocation, scene: Scene, model: ModelView) -> Float[Tens
         region = at_grid(whole[None, None], model.latent_size, plugin.resize)[0, 0]
         if not bool(region.any()):
             field, (height, width) = "box" if subject.mask is None else "mask", model.latent_size
-            thin = plugin.resize == "nearest" and bool(whole.any())
             raise UserError(
                 f"subject '{subject.phrase}', field '{field}'",
                 f"a place that covers a position of the {width} x {height} latents",
                 "none",
-                "Set mask_location's field 'resize' to 'area'." if thin else "",
+                "Set mask_location's field 'resize' to 'area'." if plugin.resize == "nearest" else "",
             )
         regions.append(region)
     return torch.stack(regions)

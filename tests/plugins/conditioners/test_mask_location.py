@@ -201,11 +201,13 @@ def test_a_mask_of_another_size_is_refused() -> None:
 
 def test_a_place_that_covers_nothing_is_refused() -> None:
     dark, thin = models.bright((0, 0, 0, 0)), models.bright((0, 0, 1, 32))
-    with pytest.raises(weft.UserError, match=r"subject 'toy', field 'mask'.*8 x 8 latents, found none\.$"):
+    with pytest.raises(
+        weft.UserError, match=r"subject 'toy', field 'mask'.*pixel of 32 x 32, found a black image"
+    ):
         draw(weft.MaskLocation(), of=scene(mask=dark))
     with pytest.raises(weft.UserError, match=r"field 'mask'.*'resize' to 'area'"):
         draw(weft.MaskLocation(), of=scene(mask=thin))
-    with pytest.raises(weft.UserError, match=r"field 'box'.*found none"):
+    with pytest.raises(weft.UserError, match=r"field 'box'.*pixel of 32 x 32, found \(0.001"):
         draw(weft.MaskLocation(resize="area"), of=scene(box=(0.001, 0.1, 0.002, 0.9)))
     assert torch.isfinite(draw(weft.MaskLocation(resize="area"), of=scene(mask=thin))).all()
 

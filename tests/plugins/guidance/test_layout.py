@@ -74,6 +74,13 @@ def test_a_sample_of_a_batch_equals_its_single_run() -> None:
         assert torch.allclose(alone, together[seed], atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize("place", [{"box": (0.001, 0.1, 0.002, 0.9)}, {"mask": Image.new("L", (32, 32))}])
+def test_a_place_that_covers_no_pixel_is_refused(place) -> None:
+    scene = weft.Scene(SCENE.prompt, [weft.Subject("toy", **place)])
+    with pytest.raises(weft.UserError, match=r"subject 'toy', field '(box|mask)'.*pixel of 32 x 32"):
+        random_pipeline().generate(scene, guidance=["layout"], steps=1)
+
+
 def test_a_scene_without_places_is_refused() -> None:
     bare = weft.Scene(SCENE.prompt, [weft.Subject("toy")])
     with pytest.raises(
