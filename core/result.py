@@ -24,6 +24,7 @@ from .sampling.trace import Trace
 from .scene.image_formats import WRITTEN, encode_image
 from .scene.scene import Scene
 from .storage.atomic import make_folder, write_image
+from .storage.lock import only_writer
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,13 @@ class Result:
     maps: tuple[Float[Tensor, "_h _w t"], ...] | None
     trace: tuple[Trace, ...]
     settings: GenerationSettings
+
+    def __repr__(self) -> str:
+        sizes = sorted({f"{image.width} x {image.height}" for image in self.images})
+        scenes = len({id(sample.scene) for sample in self.samples})
+        seeds = len({sample.seed for sample in self.samples})
+        drawn = f"{len(self.images)} images of {', '.join(sizes)}"
+        return f"<Result: {drawn}; scenes {scenes}, seeds {seeds}, model '{self.settings.model}'>"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -94,19 +102,25 @@ class Result:
     def save(self, folder: str | Path, attention: Sequence[str] = ()) -> list[Path]:
         """Write the images as ``0000-seed7.png``, each with how it was made in it and in a JSON file beside it.
 
-        Every file is written in one step, so that a kill leaves no half file.
+        Every file is written in one step, so that a kill leaves no half file. The numbers follow those of the images
+        that are there already, so that none is written over.
 
         Args:
             attention: phrases whose `overlay` is written beside each image, for `weft show`.
+
+        Raises:
+            UserError: the folder cannot be written to, or another run of weft is writing to it.
         """
         target = make_folder(Path(folder), "Result.save")
         paths = []
-        for number, (image, one) in enumerate(zip(self.images, self.samples, strict=True)):
-            stem = f"{number:04d}-seed{one.seed}"
-            for phrase in attention:
-                words = re.sub(r"\W+", "-", phrase)[:60]
-                write_image(self.overlay(phrase, number), target, f"{stem}{OVERLAY}{words}")
-            paths.append(write_item(target, stem, image, one.scene, one.seed, self.settings))
+        with only_writer(target, "Result.save"):
+            first = _next_number(target)
+            for number, (image, one) in enumerate(zip(self.images, self.samples, strict=True)):
+                stem = f"{first + number:04d}-seed{one.seed}"
+                for phrase in attention:
+                    words = re.sub(r"\W+", "-", phrase)[:60]
+                    write_image(self.overlay(phrase, number), target, f"{stem}{OVERLAY}{words}")
+                paths.append(write_item(target, stem, image, one.scene, one.seed, self.settings))
         return paths
 
     def _repr_html_(self) -> str:
@@ -135,3 +149,9 @@ class Result:
             trace=tuple(trace for part in parts for trace in part.trace),
             settings=parts[0].settings,
         )
+
+
+def _next_number(folder: Path) -> int:
+    """One more than the highest number of an image in a folder."""
+    numbers = (re.match(r"(\d{4,9})-seed", path.name) for path in folder.iterdir())
+    return max((int(number[1]) + 1 for number in numbers if number), default=0)

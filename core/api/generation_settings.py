@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..storage.file_digests import FileDigests
 from .conditioner import Conditioner
 from .guidance import Guidance
+from .load_settings import LoadSettings
 from .sampler_settings import SamplerSettings
 
 Reproducibility = Literal["normal", "exact"]
@@ -26,6 +28,9 @@ class GenerationSettings:
         hardware: the name of the GPU, or the vector instructions of the CPU.
         dtype: of the parameters, for example ``float32``.
         threads: of one operation on the CPU.
+        files: of the model, as they were read.
+        references: images of the scenes and files of plugins, by their absolute paths, as they were read.
+        loaded: how the model was loaded.
     """
 
     model: str
@@ -38,6 +43,9 @@ class GenerationSettings:
     hardware: str
     dtype: str
     threads: int
+    files: FileDigests = field(default_factory=FileDigests, compare=False, repr=False)
+    references: FileDigests = field(default_factory=FileDigests, compare=False, repr=False)
+    loaded: LoadSettings = field(default_factory=LoadSettings)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -13,12 +13,13 @@ from PIL import Image
 
 from ..api.registry import registry
 from ..checkpoints.files import model_digests
+from ..checkpoints.hub import is_hub_id
 from ..provenance.run_file_writer import plugin_settings, scene_settings
 from ..runfile.run import Run
 from ..scene.image_io import pixel_digest
+from ..scene.portable import portable_image
 from ..scene.scene import ImageSource
-from ..storage.atomic import digest
-from ..storage.refusals import unreadable
+from ..storage.atomic import content_digest
 
 ID_LENGTH = 32
 
@@ -60,12 +61,14 @@ def plan(runs: Iterable[Run]) -> list[Item]:
         UserError: an image or a model cannot be read.
     """
     items: dict[str, Item] = {}
-    models: dict[str, Any] = {}
+    models: dict[tuple[str, str | None], Any] = {}
     for run in runs:
-        if run.model not in models:
-            models[run.model] = _model(run.model)
-        shared = _shared(run) | {"model": models[run.model]}
-        group = hashlib.sha256(_canonical(shared)).hexdigest()[:ID_LENGTH]
+        model = run.model, run.load.variant
+        if model not in models:
+            models[model] = _model(*model)
+        shared = _shared(run) | {"model": models[model]}
+        device = {} if run.load.device is None else {"device": run.load.device}
+        group = hashlib.sha256(_canonical(shared | device)).hexdigest()[:ID_LENGTH]
         shared["sampler"] = {**shared["sampler"], "batch_size": None}
         base = hashlib.sha256(_canonical(shared | _scene(run)))
         for seed in run.seeds:
@@ -77,7 +80,12 @@ def plan(runs: Iterable[Run]) -> list[Item]:
 
 
 def _shared(run: Run) -> dict[str, Any]:
+    # ids of folders that are there already know none of these
+    loading = {name: value for name, value in run.load.options().items() if name != "device"}
+    if "vae" in loading:
+        loading["vae"] = _content(loading["vae"])
     return {
+        **({"load": loading} if loading else {}),
         "conditioners": [plugin_settings(one, _content) for one in run.conditioners],
         "guidance": [plugin_settings(one, _content) for one in run.guidance],
         "sampler": run.sampler.options(),
@@ -92,24 +100,19 @@ def _scene(run: Run) -> dict[str, Any]:
 def _content(source: ImageSource) -> str:
     """What stands for an image, or for a plugin's file or folder: a digest of what is in it."""
     if isinstance(source, Image.Image):
-        return pixel_digest(source)
-    if not source.is_dir():
-        return digest(source)
-    try:
-        inside = sorted(path for path in source.rglob("*") if path.is_file())
-    except OSError as error:
-        raise unreadable(source, error) from None
-    listed = [f"{path.relative_to(source).as_posix()} {digest(path)}" for path in inside]
-    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+        return pixel_digest(portable_image(source))
+    if not source.exists() and is_hub_id(source.as_posix()):
+        return source.as_posix()  # known by its name alone
+    return content_digest(source)
 
 
-def _model(name: str) -> Any:
+def _model(name: str, variant: str | None) -> Any:
     card = registry().model(name)
     if card is not None and card.sha256:
         return card.sha256
     path = Path(name) if card is None else card.folder
     # a hub id is known by its name alone until it is fetched
-    return model_digests(path) if path.exists() else name
+    return model_digests(path, variant) if path.exists() else name
 
 
 def _canonical(data: dict[str, Any]) -> bytes:

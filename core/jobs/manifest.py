@@ -19,24 +19,26 @@ class Manifest:
     """What is in a folder. A later line of an id replaces an earlier one.
 
     Args:
-        folder: must exist. A line that a kill has cut off is dropped.
+        folder: must exist. A line that a kill has cut off is not read, and is taken out with the first new line:
+            who only reads writes nothing.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / NAME
         self._lines: dict[str, Mapping[str, Any]] = {}
+        self._broken = False
         try:
             text = self.path.read_bytes().decode("utf-8", errors="replace")
         except FileNotFoundError:
             return
         except OSError as error:
             raise unreadable(self.path, error) from None
-        whole = [line for line in map(_parsed, text.splitlines()) if line is not None]
+        # not splitlines: JSON leaves U+2028 and others as they are within a line
+        whole = [line for line in map(_parsed, text.split("\n")) if line is not None]
         for line in whole:
             self._lines[line["id"]] = line
-        if text and (len(whole) != text.count("\n") or not text.endswith("\n")):
-            write_file(b"".join(map(_encoded, whole)), self.path)
+        self._broken = bool(text) and (len(whole) != text.count("\n") or not text.endswith("\n"))
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -63,6 +65,9 @@ class Manifest:
         Raises:
             UserError: the disk does not take it.
         """
+        if self._broken:
+            write_file(b"".join(map(_encoded, self._lines.values())), self.path)
+            self._broken = False
         try:
             with open(self.path, "ab") as file:
                 file.write(_encoded(line))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -13,7 +14,8 @@ from ..api.registry import registry
 from ..errors import WeftError
 from ..provenance.write import write_item
 from ..scene.image_formats import open_written
-from ..storage.atomic import digest, flush_names, make_folder
+from ..storage.atomic import digest, discard_partial, flush_names, make_folder
+from ..storage.lock import only_writer
 from ..storage.refusals import unwritable
 from .job import Item
 from .manifest import Manifest
@@ -32,6 +34,18 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = make_folder(folder, "--output")
         self.manifest = Manifest(self.folder)
+
+    @classmethod
+    @contextmanager
+    def alone(cls, folder: Path) -> Iterator[Store]:
+        """A folder that nobody else draws into meanwhile.
+
+        Raises:
+            UserError: as above, or another run draws into it.
+        """
+        with only_writer(make_folder(folder, "--output"), "--output"):
+            discard_partial(folder)
+            yield cls(folder)
 
     def missing(self, items: Sequence[Item]) -> list[Item]:
         """The items whose images are not there, or are not what the manifest says."""
@@ -82,8 +96,8 @@ class Store:
     def values(self, item: Item) -> Mapping[str, float | None]:
         """What has been measured of an item."""
         line = self.manifest.line(item.id) or {}
-        measured: Mapping[str, float | None] = line.get("metrics", {})
-        return measured
+        measured = line.get("metrics")
+        return measured if isinstance(measured, dict) else {}
 
     def measure(self, item: Item) -> WeftError | None:
         """Measure what the item's run asks for and the manifest does not hold yet; gives what went wrong."""

@@ -46,6 +46,12 @@ class Sweep:
     metrics: Mapping[str, tuple[tuple[float | None, ...], ...]]
     bounds: Mapping[str, Interval] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        settings = ", ".join(self.points[0]) if self.points else "none"
+        return (
+            f"<Sweep of {settings}: {len(self.points)} points, metrics {', '.join(self.metrics) or 'none'}>"
+        )
+
     def entries(self) -> list[Entry]:
         """Every image with its point, its seed and what was measured of it."""
         entries = []

@@ -38,6 +38,7 @@ def item_settings(
     return {
         "version": 1,
         "model": model_path(settings, folder),
+        **_loading(settings, place),
         **scene_settings(scene, place),
         "conditioners": [plugin_settings(one, place) for one in settings.conditioners],
         "guidance": [plugin_settings(one, place) for one in settings.guidance],
@@ -45,6 +46,12 @@ def item_settings(
         "reproducibility": settings.reproducibility,
         "seeds": [seed],
     }
+
+
+def _loading(settings: GenerationSettings, place: Place) -> dict[str, Any]:
+    """What a run file says of how the model is loaded; device and precision stand in the provenance."""
+    options = {k: v for k, v in settings.loaded.options().items() if k not in ("device", "dtype")}
+    return {name: place(value) if isinstance(value, Path) else value for name, value in options.items()}
 
 
 def model_path(settings: GenerationSettings, folder: Path) -> str:

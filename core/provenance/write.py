@@ -24,13 +24,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ..api.generation_settings import GenerationSettings, Reproducibility
 from ..api.registry import registry
-from ..checkpoints.files import model_digests
+from ..checkpoints.hub import is_hub_id
 from ..errors import UserError
 from ..scene.image_formats import encode_image, image_suffix, image_texts
 from ..scene.image_io import broken_image, pixel_digest
+from ..scene.portable import portable_image
 from ..scene.record import record
 from ..scene.scene import ImageSource, Scene
-from ..storage.atomic import digest, write_file
+from ..storage.atomic import content_digest, write_file
 from ..storage.strict_json import read_config
 from .a1111 import parameters_line
 from .run_file_writer import item_settings, model_path, relative, run_file_text
@@ -54,7 +55,7 @@ class Provenance:
     """What an image was drawn with and on.
 
     Args:
-        model: SHA-256 of the model's files; empty when they were not there any more.
+        model: SHA-256 of the model's files as they were read; empty for a model that was not read from files.
         references: SHA-256 of every image that was read, and of every plugin's file, by its path in the run file.
         plugins: the distribution and version of every plugin.
         libraries: versions, Python's included.
@@ -123,8 +124,11 @@ def write_item(
 
     def place(source: ImageSource) -> str:
         path = source if isinstance(source, Path) else _keep(source, folder)
+        if not path.exists() and is_hub_id(path.as_posix()):
+            return path.as_posix()
         named = relative(path, folder)
-        references[named] = digest(path.resolve())
+        read = settings.references.digests() if isinstance(source, Path) else {}
+        references[named] = read.get(str(path.resolve())) or content_digest(path.resolve())
         return named
 
     try:
@@ -136,7 +140,7 @@ def write_item(
     for one in (*settings.conditioners, *settings.guidance):
         if (file := one.defined_in) is not None:  # what ran, which may not be what is there now
             references[relative(file.path, folder)] = file.sha256
-    model = _model_digests(settings)
+    model = dict(settings.files.digests())
     provenance = Provenance(
         format="weft provenance 1",
         seed=seed,
@@ -244,15 +248,8 @@ def _sidecar(path: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _model_digests(settings: GenerationSettings) -> dict[str, str]:
-    try:
-        return model_digests(settings.folder or Path(settings.model))
-    except UserError:
-        return {}  # the model was deleted after it was loaded: what is not known is not claimed
-
-
 def _keep(image: Image.Image, folder: Path) -> Path:
-    data = encode_image(image if image.mode in ("RGB", "RGBA", "L", "LA", "1") else image.convert("RGBA"))
+    data = encode_image(portable_image(image))
     path = folder / REFERENCES / f"{hashlib.sha256(data).hexdigest()[:16]}{image_suffix()}"
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from PIL import Image
@@ -27,7 +28,7 @@ def write_file(data: bytes, path: Path, name: bool = True) -> Path:
     Raises:
         UserError: the disk does not take it.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes may write one file
     try:
         partial.unlink(missing_ok=True)  # a kill's leftover, or another's link
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
@@ -73,17 +74,41 @@ def flush_names(folder: Path) -> None:
         os.close(handle)
 
 
+def discard_partial(folder: Path) -> None:
+    """Delete what kills have left of files; for the folder's only writer."""
+    for path in folder.glob("*.partial"):
+        _discard(path)
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal. A file that has not changed is read once a process.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or is no file.
     """
     try:
         state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
+            raise UserError(f"file '{path}'", "a file", "a folder, a pipe or a device")
         return _digest(path, state.st_mtime_ns, state.st_size)
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def content_digest(path: Path) -> str:
+    """Of a file as `digest`; of a folder, of the names and digests of what is in it.
+
+    Raises:
+        UserError: something cannot be read.
+    """
+    if not path.is_dir():
+        return digest(path)
+    try:
+        inside = sorted(one for one in path.rglob("*") if one.is_file())
+    except OSError as error:
+        raise unreadable(path, error) from None
+    listed = [f"{one.relative_to(path).as_posix()} {digest(one)}" for one in inside]
+    return hashlib.sha256("\n".join(listed).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @functools.lru_cache(maxsize=4096)

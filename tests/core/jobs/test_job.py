@@ -238,7 +238,9 @@ def test_a_manifest_outlives_a_kill(tmp_path: Path) -> None:
     manifest.add({"id": "1", "file": "a.png", "sha256": digest})
     with open(manifest.path, "ab") as file:
         file.write(b'{"id": "2", "fi')
+    cut = manifest.path.read_bytes()
     again = Manifest(tmp_path)
+    assert manifest.path.read_bytes() == cut, "who reads writes nothing"
     assert len(again) == 1
     assert again.finished("1")
     assert not again.finished("2")
@@ -248,6 +250,17 @@ def test_a_manifest_outlives_a_kill(tmp_path: Path) -> None:
     assert not Manifest(tmp_path).finished("3")
     (tmp_path / "a.png").write_bytes(b"b")
     assert not Manifest(tmp_path).finished("1"), "an image that has changed is drawn anew"
+
+
+def test_a_line_may_hold_any_separator(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    digest = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    prompt = "a\u2028b\u2029c\x85d\x0be\x1cf\rg\nh"
+    Manifest(tmp_path).add({"id": "1", "file": "a.png", "sha256": digest, "prompt": prompt})
+    again = Manifest(tmp_path)
+    assert again.finished("1")
+    again.add({"id": "2", "file": "a.png", "sha256": digest})
+    assert [line.get("prompt") for line in Manifest(tmp_path).lines()] == [prompt, None]
 
 
 def test_a_manifest_leads_nowhere_else(tmp_path: Path) -> None:

@@ -76,6 +76,36 @@ def test_a_picture_carries_its_run_file_and_where_it_comes_from(folder, drawn, m
     }
 
 
+def test_digests_are_of_what_was_read(tmp_path) -> None:
+    """The model's file, one of its plugin's, and a reference are replaced between drawing and saving."""
+    folder = random_model(tmp_path / "model")
+    (folder / "weft").mkdir()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "toy.png")
+    paths = [folder / "unet" / "diffusion_pytorch_model.safetensors", folder / "weft" / "x.json"]
+    paths[1].write_text("{}")
+    pipe = weft.load(folder)
+    paths[1].write_text("[]")  # read by plugins when they are used
+    before = [digest(path) for path in (*paths, tmp_path / "toy.png")]
+    scene = weft.Scene("a toy", [weft.Subject("toy", images=tmp_path / "toy.png")])
+    result = pipe.generate(scene, steps=1, seeds=[0])
+    for path in (*paths, tmp_path / "toy.png"):
+        write_file(b"another", path)
+    (path,) = result.save(tmp_path / "out")
+    known = read_provenance(path).provenance
+    names = ("unet/diffusion_pytorch_model.safetensors", "weft/x.json")
+    assert [*(known.model[name] for name in names), *known.references.values()] == before
+    with pytest.raises(weft.UserError, match="SHA-256"):
+        checked_run(read_provenance(path), path.parent)
+
+
+def test_a_second_save_writes_nothing_over(drawn, folder) -> None:
+    before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    paths = drawn.save(folder)
+    assert [path.name for path in paths] == ["0002-seed7.png", "0003-seed8.png"]
+    assert {path.name: path.read_bytes() for path in folder.glob("000[01]*.png")} == before
+    assert {path.name for path in drawn.save(folder)} == {"0004-seed7.png", "0005-seed8.png"}
+
+
 def test_every_path_is_relative_and_no_time_is_kept(folder, drawn, tmp_path) -> None:
     texts = (folder / "0000-seed7.json").read_text()
     run_file = parse_yaml(json.loads(texts)["run_file"]).data
@@ -178,6 +208,39 @@ def test_it_is_drawn_again_bit_for_bit(folder) -> None:
     assert made.differences == ()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"device": "meta"}, "field 'device'"),
+        ({"device": "cuda:x"}, "field 'device'"),
+        ({"device": "[/b]\x1b"}, "field 'device'"),
+        ({"dtype": "int8"}, "field 'dtype'"),
+        ({"dtype": "bool"}, "field 'dtype'"),
+        ({"dtype": "complex64"}, "field 'dtype'"),
+        ({"dtype": "nn"}, "field 'dtype'"),
+    ],
+)
+def test_a_machine_that_nothing_runs_on_is_refused(folder, change, words) -> None:
+    path = folder / "0001-seed8.png"
+    kept = read_provenance(path)
+    with pytest.raises(weft.UserError, match=words):
+        draw_again(replace(kept, provenance=replace(kept.provenance, **change)), path)
+
+
+def test_a_hub_id_is_not_fetched_unasked(folder, monkeypatch) -> None:
+    import huggingface_hub
+
+    def called(*_: object, **options: object) -> str:
+        assert options["local_files_only"], "the network was asked"
+        raise huggingface_hub.errors.LocalEntryNotFoundError("not here")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", called)
+    kept = read_provenance(folder / "0001-seed8.png")
+    run_file = run_file_text({**parse_yaml(kept.run_file).data, "model": "somebody/Model_V5.1"})
+    with pytest.raises(weft.UserError, match=r"--download"):
+        checked_run(replace(kept, run_file=run_file), folder)
+
+
 def test_a_changed_picture_is_told_from_its_record(folder) -> None:
     path = folder / "0000-seed7.png"
     image = Image.open(path).convert("RGB")
@@ -227,10 +290,11 @@ def test_psnr_is_the_textbooks() -> None:
 def test_links_in_the_folder_are_not_followed(tmp_path) -> None:
     outside = tmp_path / "outside.txt"
     outside.write_text("precious")
-    (tmp_path / "x.png.partial").symlink_to(outside)
+    partial = tmp_path / f"x.png.{os.getpid()}.partial"
+    partial.symlink_to(outside)
     (tmp_path / "x.png").symlink_to(outside)
     write_file(b"new", tmp_path / "x.png")
     assert outside.read_text() == "precious"
     assert (tmp_path / "x.png").read_bytes() == b"new"
     assert not (tmp_path / "x.png").is_symlink()
-    assert not (tmp_path / "x.png.partial").exists()
+    assert not partial.exists()
