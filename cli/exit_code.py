@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable
 from enum import IntEnum
 from typing import ParamSpec
@@ -30,7 +29,7 @@ def guarded(run: Callable[P, Exit]) -> Callable[P, None]:
     @functools.wraps(run)
     def ended(*args: P.args, **options: P.kwargs) -> None:
         from ..core.errors import WeftError
-        from .printing import print_error
+        from .printing import errors, print_error
 
         try:
             code = run(*args, **options)
@@ -38,15 +37,16 @@ def guarded(run: Callable[P, Exit]) -> Callable[P, None]:
             print_error(error)
             code = Exit.USER_ERROR
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            errors.print("interrupted")
             code = Exit.INTERRUPTED
         except (typer.Exit, BrokenPipeError):
             raise
         except Exception as error:
             if os.environ.get("WEFT_DEBUG"):
                 raise
-            print(f"a bug in weft, or in a plugin: {type(error).__name__}: {error}", file=sys.stderr)
-            print("Set WEFT_DEBUG=1 to see where.", file=sys.stderr)
+            first, *_ = str(error).splitlines() or [""]
+            what = f"{type(error).__name__}: {first}"
+            errors.print(f"a bug in weft, or in a plugin: {what} Set WEFT_DEBUG=1 to see where.")
             code = Exit.BUG
         raise typer.Exit(code)
 

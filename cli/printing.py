@@ -1,8 +1,10 @@
-"""Printing: errors and tables, the same in every command."""
+"""Printing: errors and tables, the same in every command. Data is printed as data: never as markup or as commands."""
 
 from __future__ import annotations
 
+import re
 import sys
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,17 +13,39 @@ from rich.text import Text
 from ..core.errors import WeftError
 from ..core.runfile.strict_yaml import FileError, FileErrors
 
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
+MOST_ERRORS = 100
+
+# what moves a terminal's cursor, or turns the order of letters around; halves of characters cannot be encoded
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text whose control characters are written out, so that a terminal shows them and obeys none."""
+    return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+class _DataConsole(Console):
+    """Prints texts as they are: nothing in brackets is markup, nothing between colons an emoji."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+errors = _DataConsole(stderr=True, soft_wrap=True)
+out = _DataConsole(soft_wrap=True)
 
 
 def print_error(error: WeftError) -> None:
     """An error on stderr; those of a file with the lines they are on."""
     parts = error.errors if isinstance(error, FileErrors) else (error,)
-    for one in parts:
+    for one in parts[:MOST_ERRORS]:
         _print_labelled("error", "bold red", one)
     if len(parts) > 1:
-        errors.print(f"{len(parts)} errors")
+        shown = f", of which the first {MOST_ERRORS} are shown" if len(parts) > MOST_ERRORS else ""
+        errors.print(f"{len(parts)} errors{shown}")
 
 
 def print_warning(error: WeftError) -> None:
@@ -30,7 +54,7 @@ def print_warning(error: WeftError) -> None:
 
 
 def _print_labelled(label: str, style: str, error: WeftError) -> None:
-    errors.print(Text.assemble((f"{label}: ", style), str(error)))
+    errors.print(Text.assemble((f"{label}: ", style), printable(str(error))))
     if isinstance(error, FileError) and error.source.strip():
         errors.print(Text(_excerpt(error), style="dim"))
 
@@ -39,7 +63,8 @@ def _excerpt(error: FileError, width: int = 100) -> str:
     """The line of an error and a caret below it; a long line is cut around the caret."""
     start = max(0, error.column - 1 - width // 2) if len(error.source) > width else 0
     line = error.source[start : start + width].replace("\t", " ")
-    return f"  {line}\n  {' ' * (error.column - 1 - start)}^"
+    before = printable(line[: error.column - 1 - start])
+    return f"  {before}{printable(line[error.column - 1 - start :])}\n  {' ' * len(before)}^"
 
 
 def table(*columns: str) -> Table:
@@ -52,5 +77,5 @@ def table(*columns: str) -> Table:
 
 def print_table(rows: Table) -> None:
     """A table on stdout; as wide as it needs to be when stdout is no terminal."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console = _DataConsole(width=None if sys.stdout.isatty() else 200)
     console.print(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ from PIL import Image
 
 from ...core.api.generation_settings import GenerationSettings
 from ...core.errors import UserError, WeftError
-from ...core.jobs.engines import EngineSettings, engine_names, make_engine
+from ...core.jobs.engines import Engine, EngineSettings, engine_names, make_engine
 from ...core.jobs.events import Listener
 from ...core.jobs.job import Item, plan
 from ...core.jobs.output_folder import Store
@@ -27,7 +26,7 @@ from ...core.jobs.report import (
 from ...core.report.entries import interval_text, means
 from ...core.report.progress_bar import progress_bar
 from ..exit_code import Exit
-from ..options import Output, Overrides, PluginFiles, RunFile
+from ..options import Device, Dtype, Output, Overrides, PluginFiles, RunFile, Vae, Variant, loading
 from ..printing import errors, out, print_error, print_table, table
 from ..run_files import read_runs
 
@@ -66,6 +65,10 @@ def run(
     output: Output = Path("outputs"),
     overrides: Overrides = None,
     plugin_files: PluginFiles = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    variant: Variant = None,
+    vae: Vae = None,
     engine: Annotated[
         str, typer.Option(metavar=f"[{'|'.join(engine_names())}]", help="Where images are drawn.")
     ] = "local",
@@ -77,9 +80,14 @@ def run(
     ] = None,
 ) -> Exit:
     """Draw what is missing, each image written as soon as its batch is finished; a run that fails is reported."""
-    runs = read_runs(run_file, overrides or (), plugin_files or ())
-    items = plan(runs)
-    store = Store(output)
+    chosen = [*(overrides or ()), *loading(device, dtype, variant, vae)]
+    items = plan(read_runs(run_file, chosen, plugin_files or ()))
+    with Store.alone(output) as store:
+        return _draw(store, items, lambda: make_engine(engine, EngineSettings(workers, ray_address)))
+
+
+def _draw(store: Store, items: Sequence[Item], engine: Callable[[], Engine]) -> Exit:
+    output = store.folder
     missing = store.missing(items)
     there = len(items) - len(missing)
     if there:
@@ -89,7 +97,7 @@ def run(
         with progress_bar(len(items), errors) as show:
             keeper = _Keeper(store, there, show)
             if missing:
-                make_engine(engine, EngineSettings(workers, ray_address)).draw(missing, keeper)
+                engine().draw(missing, keeper)
             for item in items:
                 wrong = store.measure(item)
                 if wrong is not None:
@@ -97,8 +105,8 @@ def run(
     except KeyboardInterrupt:
         store.flush()
         done = keeper.done if keeper is not None else there
-        print(f"interrupted: {done} of {len(items)} images are in {output}", file=sys.stderr)
-        print("The same command draws the rest.", file=sys.stderr)
+        errors.print(f"interrupted: {done} of {len(items)} images are in {output}")
+        errors.print("The same command draws the rest.")
         return Exit.INTERRUPTED
     store.flush()
     if keeper.done:

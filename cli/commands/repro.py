@@ -24,17 +24,21 @@ def run(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image that weft drew.")],
     output: OutputFile = None,
     plugin_files: PluginFiles = None,
+    download: Annotated[
+        bool,
+        typer.Option("--download", help="Fetch the model that the image names, if it is one of the hub."),
+    ] = False,
 ) -> Exit:
     """Draw an image again and say whether it is the same; exit code 3 when it is not."""
     kept = read_provenance(image)
     run_plugin_files(plugin_files or ())
     from ...core.jobs.reproduce import checked_run, draw_again
 
-    checked = checked_run(kept, image.parent)
+    checked = checked_run(kept, image.parent, download)
     out.print(f"The digests of the model and of {len(kept.provenance.references)} other files match.")
     if kept.source != image:
         out.print(f"{image.name} has lost its texts; {kept.source.name} was read instead.")
-    redrawn = draw_again(kept, image)
+    redrawn = draw_again(kept, image, download)
     if output is not None:
         write_file(encode_image(redrawn.image), output)
     if not redrawn.untouched:

@@ -21,8 +21,10 @@ def run(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of 
     cards, wrong = read_cards(folder)
     if not cards:
         raise UserError(f"folder '{folder}'", "images that weft has drawn", "none")
-    path = write_file(page(folder.resolve().name, cards).encode(), folder / PAGE)
+    path = write_file(page(folder.resolve().name, cards, wrong).encode(), folder / PAGE)
     out.print(f"{path} shows {len(cards)} images; open it in a browser.")
     for message in wrong[:10]:
         out.print(f"left out: {message}")
+    if len(wrong) > 10:
+        out.print(f"... and {len(wrong) - 10} more, on the page")
     return Exit.PARTIAL if wrong else Exit.OK

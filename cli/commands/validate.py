@@ -11,7 +11,7 @@ import typer
 from ...core.errors import UserError
 from ...core.runfile.run import Run
 from ..exit_code import Exit
-from ..options import Overrides, PluginFiles
+from ..options import Device, Dtype, Overrides, PluginFiles, Vae, Variant, loading
 from ..printing import out, print_error
 from ..run_files import read_runs
 
@@ -20,12 +20,17 @@ def run(
     run_files: Annotated[list[Path], typer.Argument(metavar="RUN.yaml...", help="Run files.")],
     overrides: Overrides = None,
     plugin_files: PluginFiles = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    variant: Variant = None,
+    vae: Vae = None,
 ) -> Exit:
     """Check every file with the same overrides; exit code 2 when one is wrong."""
     code = Exit.OK
     for path in run_files:
         try:
-            runs = read_runs(path, overrides or (), plugin_files or ())
+            chosen = [*(overrides or ()), *loading(device, dtype, variant, vae)]
+            runs = read_runs(path, chosen, plugin_files or ())
         except UserError as error:
             print_error(error)
             code = Exit.USER_ERROR

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import statistics
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..provenance.write import OVERLAY, Provenance, read_item, read_provenance
+from ..report.entries import shortened
 from ..report.html import render
 from ..report.palette import color_of
 from ..runfile.strict_yaml import parse_yaml
@@ -75,7 +77,7 @@ class Card:
     def metrics(self) -> dict[str, float]:
         """What was measured, by name."""
         values = _mapping(self.item.get("metrics"))
-        return {str(name): float(value) for name, value in values.items() if _is_number(value)}
+        return {str(name): float(value) for name, value in values.items() if _is_finite(value)}
 
     @property
     def chips(self) -> dict[str, object]:
@@ -132,14 +134,18 @@ def read_cards(folder: Path) -> tuple[list[Card], list[str]]:
                 wrong.append(str(error))
             continue
         item = {**read_item(path), **lines.get(path.name, {})}
+        for name, value in _mapping(item.get("metrics")).items():
+            if isinstance(value, (int, float)) and not _is_finite(value):
+                place = f"file '{path.name}', metric '{name}'"
+                wrong.append(str(UserError(place, "a finite number", shortened(value), "It is left out.")))
         cards.append(
             Card(path, kept.run_file, _mapping(settings), kept.provenance, item, overlays.get(path.stem, ()))
         )
     return cards, wrong
 
 
-def page(title: str, cards: Sequence[Card]) -> str:
-    """The whole page, as HTML."""
+def page(title: str, cards: Sequence[Card], wrong: Sequence[str] = ()) -> str:
+    """The whole page, as HTML, with a row for each of the errors `wrong`."""
     scenes: dict[str, list[Card]] = {}
     for card in cards:
         scenes.setdefault(card.prompt, []).append(card)
@@ -152,6 +158,7 @@ def page(title: str, cards: Sequence[Card]) -> str:
         cards=cards,
         scenes=scenes,
         means=_means(cards),
+        wrong=wrong,
     )
 
 
@@ -160,7 +167,7 @@ def _boxes(subjects: Any) -> Iterator[Box]:
         box = _mapping(subject).get("box")
         if not isinstance(box, list) or len(box) != 4:
             continue
-        if not all(_is_number(side) and 0 <= side <= 1 for side in box):
+        if not all(_is_finite(side) and 0 <= side <= 1 for side in box):
             continue
         left, top, right, bottom = (100 * side for side in box)
         sides = (f"{side:g}" for side in (left, top, right - left, bottom - top))
@@ -181,8 +188,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_finite(value: Any) -> bool:
+    """Whether it is a number that a float can hold; an integer of JSON may be larger."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def _count(number: int, noun: str) -> str:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ..api.load_settings import DTYPES
 from ..api.registry import registry
 from ..checkpoints.files import model_digests
+from ..checkpoints.hub import hub_folder
 from ..errors import UserError
+from ..provenance.read_files import paths_in
 from ..provenance.write import Kept, libraries
 from ..runfile.read import runs_of
 from ..runfile.run import Run
 from ..runfile.strict_yaml import parse_yaml
 from ..scene.image_io import open_image, pixel_digest
 from ..scene.reading import without_warnings
-from ..storage.atomic import digest
+from ..storage.atomic import content_digest
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,15 @@ class Redrawn:
     differences: tuple[str, ...]
 
 
-def checked_run(kept: Kept, folder: Path) -> Run:
+def checked_run(kept: Kept, folder: Path, download: bool = False) -> Run:
     """The run of an image, after the digests of its references and of its model were compared. Free of torch.
 
     Args:
         folder: of the image.
+        download: a model of the hub may be fetched; whoever made the image chose which.
+
+    Returns:
+        its model is a zoo name or a path.
 
     Raises:
         UserError: a file is missing or is not the one that was used, or the run file does not hold everything.
@@ -61,20 +69,29 @@ def checked_run(kept: Kept, folder: Path) -> Run:
     runs = runs_of(parse_yaml(kept.run_file, f"run file in {kept.source}"), folder)
     if len(runs) != 1 or len(runs[0].seeds) != 1:
         raise UserError(place, "the run file of one image", f"one of {sum(len(r.seeds) for r in runs)}")
-    _compare_model(runs[0].model, kept)
-    return runs[0]
+    hub = [
+        str(path)
+        for one in (*runs[0].conditioners, *runs[0].guidance)
+        for path in paths_in(one)
+        if not path.exists()
+    ]
+    if hub and not download:
+        hint = "`weft repro --download` fetches them, if you trust whoever made the image to choose them."
+        raise UserError(place, "weights that are here", ", ".join(hub), hint)
+    return replace(runs[0], model=_compared_model(runs[0].model, runs[0].load.variant, kept, download))
 
 
-def draw_again(kept: Kept, path: Path) -> Redrawn:
+def draw_again(kept: Kept, path: Path, download: bool = False) -> Redrawn:
     """Check and draw.
 
     Args:
-        image: the file that was given; its pixels are compared.
+        path: the file that was given; its pixels are compared.
+        download: as `checked_run` has it.
 
     Raises:
-        UserError: as `checked_run`, or the image cannot be read.
+        UserError: as `checked_run`, the image cannot be read, or it says that it was drawn on what nothing draws on.
     """
-    run = checked_run(kept, path.parent)
+    run = checked_run(kept, path.parent, download)
     before = open_image(path, f"file '{path}'")
     import torch
 
@@ -87,14 +104,20 @@ def draw_again(kept: Kept, path: Path) -> Redrawn:
         if libraries().get(name) != was
     ]
     device = known.device
+    if not re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d{1,2})?", device):
+        raise UserError(
+            f"file '{kept.source}', field 'device'", "a device such as cpu or cuda", f"'{device}'"
+        )
     if device.startswith("cuda") and not torch.cuda.is_available():
         device = "cpu"
     elif device.startswith("cuda:") and int(device[5:]) >= torch.cuda.device_count():
         device = "cuda"
-    dtype = getattr(torch, known.dtype, None)
-    if not isinstance(dtype, torch.dtype):
-        raise UserError(f"file '{kept.source}', field 'dtype'", "a type of torch", f"'{known.dtype}'")
-    pipe = load(run.model, device=device, dtype=dtype)
+    if known.dtype not in DTYPES:
+        raise UserError(
+            f"file '{kept.source}', field 'dtype'", f"one of {', '.join(DTYPES)}", f"'{known.dtype}'"
+        )
+    dtype = getattr(torch, known.dtype)
+    pipe = load(run.model, **{**run.load.options(), "device": device, "dtype": dtype})
     with _threads(known.threads), without_warnings():
         options = run.sampler.options()
         result = pipe.generate(
@@ -134,31 +157,35 @@ def psnr(first: Image.Image, second: Image.Image) -> float | None:
 
 def _compare(path: Path, place: str, wanted: str) -> None:
     try:
-        actual = digest(path.resolve())
+        actual = content_digest(path.resolve())
     except UserError:
         raise UserError(place, "the file that the image was drawn with", "no such file") from None
     if actual != wanted:
         raise UserError(place, f"SHA-256 {wanted[:12]}..., as when the image was drawn", f"{actual[:12]}...")
 
 
-def _compare_model(model: str, kept: Kept) -> None:
+def _compared_model(model: str, variant: str | None, kept: Kept, download: bool) -> str:
+    """The model's zoo name, or where it lies, after its files were compared.
+
+    Raises:
+        UserError: it is not here, or a file differs.
+    """
     wanted = kept.provenance.model
     if not wanted:
-        hint = "The model's files were gone when the image was written."
+        hint = "It was not read from files."
         raise UserError(f"file '{kept.source}'", "digests of its model", "none", hint)
     card = registry().model(model)
     path = Path(model) if card is None else card.folder
     if not path.exists():
-        from ..load import fetched
-
-        path = fetched(model)
-    actual = model_digests(path)
+        path = hub_folder(model, download, variant)
+    actual = model_digests(path, variant)
     for name in sorted(wanted.keys() | actual.keys()):
         if name.startswith("weft/") and name not in wanted:
             continue  # weights of a plugin that came later
         if actual.get(name) != wanted.get(name):
             how = "no such file" if name not in actual else "another one"
             raise UserError(f"model '{model}', file '{name}'", "the file that drew the image", how)
+    return model if card is not None else str(path)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def render(template: str, **values: Any) -> str:
 
 def _link(name: str) -> str:
     """A file's name as a relative address; a colon in it starts no scheme."""
-    return "./" + quote(name)
+    return "./" + quote(os.fsencode(name))  # a name on a disk need not be UTF-8
 
 
 def _allowed(value: Any) -> Any:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 def progress_bar(images: int, console: Console | None = None) -> Iterator[Callable[[float, str], None]]:
     """A function that takes how many images are done, parts of them too, and what is going on, if that is new."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:.0f} of {task.total:.0f} images"),
         TimeRemainingColumn(),

@@ -25,6 +25,10 @@ def apply_overrides(tree: Tree, overrides: Iterable[str]) -> list[FileError]:
             continue
         try:
             document = parse_yaml(value or "null", f"{FLAG} {path}={_short(value)}", inline=True)
+            scalar = isinstance(document.data, (str, int, float))
+            if scalar and " #" in value and not value.strip().startswith(("'", '"')):
+                document.data = value.strip()  # a shell's user writes no comments
+            document.warnings.clear()
         except FileErrors as error:
             errors += error.errors
             continue

@@ -13,20 +13,19 @@ from pathlib import Path
 from ..api.guidance import DEFAULT_GUIDANCE
 from ..api.registry import Registry, registry
 from ..scene.reading import SceneWarning
+from .otherwise import MeantOtherwise
 from .overrides import apply_overrides
 from .parser import Reader
 from .run import Run
 from .scene_list import scene_trees
 from .settings import KINDS, VERSION
 from .settings_tree import Tree
-from .strict_yaml import Document, FileError, FileErrors, read_yaml
+from .strict_yaml import MAX_ERRORS, Document, FileError, FileErrors, read_yaml
 from .sweep import variants
 from .unread import UnreadData
 from .validation import written
 
 MAX_PICTURES = 100_000
-MAX_ERRORS = 100
-"""Errors after which the rest of a file is not read: every scene of a long list can have the same one."""
 
 
 def read_run_file(
@@ -39,13 +38,13 @@ def read_run_file(
         overrides: ``path=value`` each, for example ``sampler.steps=20``; they are checked as the file is.
 
     Warns:
-        SceneWarning: of scene data that nothing in any of the runs reads.
+        SceneWarning: of scene data that nothing in any of the runs reads, and of texts that may be meant otherwise.
 
     Raises:
         FileErrors: everything that is wrong with it.
     """
-    runs, unread = _read(read_yaml(path), Path(path).parent, plugins or registry(), overrides)
-    for error in unread.warnings():
+    runs, unread, otherwise = _read(read_yaml(path), Path(path).parent, plugins or registry(), overrides)
+    for error in (*otherwise.warnings(), *unread.warnings()):
         warnings.warn(SceneWarning(error), stacklevel=2)
     return runs
 
@@ -59,7 +58,7 @@ def runs_of(
 
 def _read(
     document: Document, folder: Path, plugins: Registry, overrides: Iterable[str]
-) -> tuple[list[Run], UnreadData]:
+) -> tuple[list[Run], UnreadData, MeantOtherwise]:
     if not isinstance(document.data, dict):
         start = "a mapping that starts with 'version: 1'"
         hint = "Settings are written as name: value, such as prompt: a toy on grass"
@@ -74,7 +73,7 @@ def _read(
     scenes, scene_errors = scene_trees(tree, folder)
     unique.add(scene_errors)
     runs: list[Run] = []
-    unread = UnreadData(plugins)
+    unread, otherwise = UnreadData(plugins), MeantOtherwise()
     for number, (scene, images_folder) in enumerate(scenes):
         grid, sweep_errors = variants({} if sweep is None else sweep, scene)
         unique.add(map(scene.error, sweep_errors))
@@ -85,6 +84,7 @@ def _read(
             if run is not None:
                 runs.append(run)
                 unread.add(run, variant.tree)
+                otherwise.add(run, variant.tree)
         if len(unique.errors) >= MAX_ERRORS:
             break
     pictures_count = sum(len(run.seeds) for run in runs)
@@ -93,7 +93,7 @@ def _read(
         unique.add([document.error((), limit, f"{pictures_count:,}", hint)])
     if unique.errors:
         raise FileErrors(list(unique.errors.values()))
-    return runs, unread
+    return runs, unread, otherwise
 
 
 class _Unique:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -10,12 +11,14 @@ from typing import Any
 
 from ..scene.field_error import FieldError, unknown_name
 from ..scene.fields import Keys
+from ..scene.paths import expanded
 from .hints import other_name
 from .settings import SCENE
 from .settings_tree import Tree, leaves
 from .strict_yaml import (
     MAX_BYTES,
     MAX_DEPTH,
+    MAX_ERRORS,
     Document,
     FileError,
     FileErrors,
@@ -68,9 +71,12 @@ def scene_trees(tree: Tree, folder: Path) -> tuple[list[tuple[Tree, Path]], list
         ]
     if not 0 < len(scenes) <= MAX_SCENES:
         expected = f"1 to {MAX_SCENES:,} scenes"
-        return [], errors or [origin.error(keys, expected, f"{len(scenes):,}", LISTS)]
+        found = f"{len(scenes):,}" if len(scenes) <= MAX_SCENES else "more"
+        return [], errors or [origin.error(keys, expected, found, LISTS)]
     trees = []
     for document, place, scene in scenes:
+        if len(errors) >= MAX_ERRORS:
+            break
         content = {"prompt": scene} if isinstance(scene, str) else scene
         scene_errors = _check(document, place, content)
         errors += scene_errors
@@ -92,7 +98,7 @@ class _NotThere(Exception):
 
 
 def _path(folder: Path, name: str) -> Path:
-    path = folder / name
+    path = folder / expanded(Path(name))
     if path.suffix not in (".jsonl", ".yaml", ".yml"):
         raise _NotThere("a .jsonl or .yaml file of scenes", written(name), LISTS)
     return path
@@ -124,12 +130,14 @@ def _read(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[FileError]
 
 
 def _read_lines(path: Path) -> tuple[list[tuple[Document, Keys, Any]], list[FileError]]:
-    lines = read_text(path, MAX_FILE_BYTES).split("\n")
+    lines = io.StringIO(read_text(path, MAX_FILE_BYTES))  # a million lines at once take hundreds of megabytes
     scenes: list[tuple[Document, Keys, Any]] = []
     errors: list[FileError] = []
     for number, line in enumerate(lines):
+        if len(errors) >= MAX_ERRORS or len(scenes) > MAX_SCENES:
+            break
         if line.strip():
-            document = _Line(str(path), [line.rstrip("\r")], above=number)
+            document = _Line(str(path), [line.rstrip("\r\n")], above=number)
             try:
                 document.data = _parse_line(document)
                 scenes.append((document, (), document.data))

@@ -22,7 +22,8 @@ from ..storage.refusals import READABLE, reason
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
-
+MAX_ERRORS = 100
+"""Errors after which the rest of a file is not read: every line of a long one can have the same."""
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -86,6 +87,7 @@ class Document:
         data: None, bool, int, float, str, list and dict (with str keys) only.
         values: (line, column) of each value, by its keys.
         names: (line, column) of each key of a mapping, by its keys.
+        warnings: what is no error but may be meant otherwise.
         above: how many lines of the file come before the first of ``lines``.
         inline: a value of the command line, which has no lines: its name alone says where it is.
     """
@@ -97,6 +99,7 @@ class Document:
     inline: bool = False
     values: dict[Keys, tuple[int, int]] = field(default_factory=dict)
     names: dict[Keys, tuple[int, int]] = field(default_factory=dict)
+    warnings: list[FileError] = field(default_factory=list)
 
     def error(
         self, keys: Keys, expected: str, found: str, hint: str = "", at_name: bool = False
@@ -133,8 +136,12 @@ def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
     """
     name = str(path)
     try:
+        if Path(path).is_fifo() and not name.startswith("/dev/"):  # it would be waited for
+            raise FileErrors([FileError(name, 0, 0, "", READABLE, "a pipe")])
         with open(path, "rb") as file:
             raw = file.read(limit + 1)
+    except FileErrors:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise _unreadable(Path(path), error) from None
     if len(raw) > limit:
@@ -163,7 +170,9 @@ def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
 
 
 def parse_yaml(text: str, name: str = "<text>", above: int = 0, inline: bool = False) -> Document:
-    """Read one YAML document from a string; see `read_yaml` and `Document`."""
+    """Read one YAML document from a string of at most 1 MB; see `read_yaml` and `Document`."""
+    if len(text) > MAX_BYTES:
+        raise FileErrors([FileError(name, 0, 0, "", f"at most {MAX_BYTES:,} characters", f"{len(text):,}")])
     document = Document(name, text.splitlines(), above=above, inline=inline)
     builder = _Builder(document)
     try:
@@ -337,7 +346,19 @@ class _Builder:
                 if abs(number) != float("inf")
                 else self._refuse(event, "a finite number", text[:40], _NO_NUMBER)
             )
+        self._warn_of_comment(event)
         return text
+
+    def _warn_of_comment(self, event: Any) -> None:
+        """A text without quotes ends where ' #' begins a comment, also where it was meant to go on: "ball #2"."""
+        mark = event.end_mark
+        line = self.document.lines[mark.line] if mark.line < len(self.document.lines) else ""
+        rest = line[mark.column :].lstrip()
+        if re.match(r"#[^\s#!=-]", rest):
+            hint = "Put the whole text in quotes, or a space behind the '#' of a comment."
+            found = f"'{rest[:40]}', a comment"
+            place = mark.line + 1, len(line) - len(rest) + 1
+            self.document.warnings.append(self.document.at(place, "a text in quotes", found, hint))
 
     def _joined(self, event: Any, text: str) -> str | None:
         """Text in which JSON has written a character as two halves."""
@@ -349,3 +370,5 @@ class _Builder:
 
     def _refuse(self, event: Any, expected: str, found: str, hint: str = "") -> None:
         self.errors.append(self.document.at(_place(event.start_mark), expected, found, hint))
+        if len(self.errors) >= MAX_ERRORS:
+            raise FileErrors(self.errors)

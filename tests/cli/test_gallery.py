@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 import weft
@@ -16,7 +18,8 @@ from weft.cli.app import app
 from weft.core.api.generation_settings import GenerationSettings
 from weft.core.api.sampler_settings import SamplerSettings
 from weft.core.jobs.gallery import PAGE, POLICY
-from weft.core.provenance.write import OVERLAY, write_item
+from weft.core.jobs.manifest import Manifest
+from weft.core.provenance.write import OVERLAY, PROVENANCE, RUN_FILE, write_item
 
 VOID = ("img", "meta", "input", "br")
 EVIL = "<script>alert(1)</script>\" onload='x' \x00&amp; javascript:"
@@ -161,6 +164,68 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_told(folder) -> None:
     Image.new("RGB", (4, 4)).save(folder / "holiday.png")
     page = shown(folder, code=3)
     assert len(page.all("figure")) == 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [(10**400, "1000000"), (float("inf"), "inf"), (-float("inf"), "-inf"), (float("nan"), "nan")],
+)
+def test_a_metric_that_no_float_holds_is_a_row_that_says_so(folder, metric, text) -> None:
+    keep(folder, 3, metrics={"iou": 0.5})
+    manifest = Manifest(folder)
+    for seed, value in enumerate((0.25, metric, 0.75)):
+        line = {"id": str(seed), "file": f"{seed:04d}-seed{seed}.png", "sha256": "0" * 64}
+        manifest.add({**line, "metrics": {"iou": value}})
+    page = shown(folder, code=3)
+    assert len(page.all("figure")) == 3
+    (row,) = [words for words in page.said if "metric 'iou': expected a finite number" in words]
+    assert "0001-seed1.png" in row
+    assert text in row
+    assert "mean 0.500" in page.said
+
+
+def test_odd_names_and_markup_break_nothing(folder) -> None:
+    """A name that is not UTF-8, markup and a terminal's commands in texts, an endless run file."""
+    keep(folder, 4)
+    name = os.fsdecode(b"0000-\xff[b].png")
+    (folder / "0000-seed0.png").rename(folder / name)
+    for seed, change in enumerate(
+        [
+            {"references": {"/[/b]\x1b[31m": "0" * 64}},
+            {"format": "[/b]"},
+        ],
+        start=1,
+    ):
+        path = folder / f"{seed:04d}-seed{seed}.json"
+        sidecar = json.loads(path.read_text())
+        sidecar["provenance"].update(change)
+        path.write_text(json.dumps(sidecar))
+        Image.new("RGB", (24, 16)).save(path.with_suffix(".png"))
+    texts = PngInfo()
+    texts.add_itxt(PROVENANCE, json.dumps(json.loads((folder / "0003-seed3.json").read_text())["provenance"]))
+    texts.add_itxt(RUN_FILE, "a: [" + "1, " * 400_000 + "1]")
+    Image.new("RGB", (24, 16)).save(folder / "0003-seed3.png", pnginfo=texts)
+    before = time.process_time()
+    done = CliRunner().invoke(app, ["show", str(folder)])
+    assert time.process_time() - before < 5
+    assert done.exit_code == 3
+    assert "\x1b" not in done.stdout
+    assert "left out: file" in done.stdout
+    assert "/[/b]\\x1b[31m" in done.stdout
+    assert "at most 1,000,000 characters" in done.stdout
+    page = Page((folder / PAGE).read_text(encoding="utf-8"))
+    assert [image["src"] for image in page.all("img")] == ["./0000-%FF%5Bb%5D.png"]
+    assert len(page.all("li")) == 3
+
+
+def test_a_reader_writes_nothing_but_its_page(folder) -> None:
+    keep(folder, 1)
+    (folder / "manifest.jsonl").write_bytes(
+        b'{"id": "1", "file": "0000-seed0.png", "sha256": "0"}\n{"id": "2", "f'
+    )
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shown(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != PAGE} == before
 
 
 def test_a_folder_without_pictures_is_a_mistake(tmp_path) -> None:

@@ -19,6 +19,7 @@ from weft.core.pipeline import Pipeline
 from weft.core.report.entries import Entry, interval_text
 from weft.core.report.plot import plot
 from weft.core.scene import Scene
+from weft.core.storage.lock import only_writer
 
 RUN = """\
 version: 1
@@ -69,6 +70,33 @@ def weft(*arguments: str) -> Result:
 
 def manifest(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "out" / "manifest.jsonl").read_text().splitlines()]
+
+
+def test_a_run_into_a_folder_that_another_draws_into_ends_at_once(
+    folder: Path, drawn: list[tuple[list[str], list[int]]]
+) -> None:
+    pytest.importorskip("fcntl")
+    (folder / "out").mkdir()
+    with only_writer(folder / "out", "--output"):
+        done = weft()
+    assert done.exit_code == 2
+    assert "--output: expected a folder of its own, found 'out', which another run of weft" in done.stderr
+    assert drawn == []
+    assert list((folder / "out").iterdir()) == []
+
+
+def test_a_folder_of_any_name_and_prompts_of_any_text_are_drawn_and_resumed(
+    folder: Path, drawn: list[tuple[list[str], list[int]]]
+) -> None:
+    """Markup in the folder's name, and what ends lines elsewhere in a prompt."""
+    (folder / "run.yaml").write_text(
+        '{version: 1, model: model, prompt: "a\\u2028toy\\x85 [/b]", sampler: {steps: 1}}'
+    )
+    for _ in range(2):
+        done = CliRunner().invoke(app, ["generate", "run.yaml", "-o", "out[-b]x[/b]"])
+        assert done.exit_code == 0, done.output
+        assert "out[-b]x[/b]" in done.stdout
+    assert len(drawn) == 1
 
 
 def test_a_second_run_draws_what_is_missing(folder: Path, drawn: list[tuple[list[str], list[int]]]) -> None:
