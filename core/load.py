@@ -5,8 +5,9 @@ Only safetensors is read. Configurations are read as plain data, and only classe
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,23 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from .api.family import Family
+from .api.load_settings import OTHER_ARGUMENTS, LoadSettings, dtype_name
+from .api.plugin import ModelCard
 from .api.registry import registry
 from .api.schedulers import scheduler_fields
 from .checkpoints.config import plain_config
-from .checkpoints.files import weights_file
-from .checkpoints.tensors import fill_module, read_config, read_tensors
+from .checkpoints.files import model_files, vae_at, weights_files
+from .checkpoints.gated import unet_configuration, without_grounding
+from .checkpoints.hub import hub_folder, is_hub_id
+from .checkpoints.kind import check_model
+from .checkpoints.tensors import fill_module, read_all_tensors, read_config, read_tensors
 from .checkpoints.tokenizer import read_tokenizer
 from .errors import UserError, did_you_mean
 from .families import FAMILIES, family_of, family_of_file
 from .pipeline import Pipeline
+from .scene.paths import expanded
+from .storage.atomic import digest
+from .storage.file_digests import FileDigests
 
 _TEXT_FIELDS = (
     "vocab_size",
@@ -42,22 +51,47 @@ _TEXT_FIELDS = (
 )
 
 
-def load(model: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
+def load(
+    model: str | Path,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    variant: str | None = None,
+    vae: str | Path | None = None,
+    vae_slicing: bool = False,
+    vae_tiling: bool = False,
+    **others: Any,
+) -> Pipeline:
     """A pipeline.
 
     Args:
         model: a name that `weft models` lists, a folder in diffusers layout, a Stable Diffusion 1.x ``.safetensors``
-            file, or a hub id (``owner/name``), of which only JSON and safetensors files are fetched.
+            file, or a hub id (``owner/name``), of which only the files that are read are fetched.
         device: where it runs; a GPU when there is one, by default.
         dtype: of parameters; float32 on the CPU and float16 on a GPU, by default.
+        variant: of the files of weights, such as ``fp16``; by default those of full precision where there is a choice.
+        vae: a file or a folder of another autoencoder, which checkpoints without one need.
+        vae_slicing: decode the images of a batch one by one, in less memory.
+        vae_tiling: decode large images in tiles, in less memory; seams may be seen.
+        others: names that other programs have for these, each refused with a hint.
 
     Raises:
         UserError: there is no such model, or it is not what its name says: a missing file, a class that is not known,
-            a tensor of the wrong shape, a number that is not finite.
+            a tensor of the wrong shape, a number that is not finite, a setting that the engine does not carry out.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.float16)
-    name, path = str(model), Path(model)
+    for other in others:
+        known = [field.name for field in dataclasses.fields(LoadSettings)]
+        hint = OTHER_ARGUMENTS.get(other) or did_you_mean(other, known)
+        raise UserError("load", f"one of the settings {', '.join(known)}", f"'{other}'", hint)
+    settings = LoadSettings(
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        dtype=None if dtype is None else dtype_name(dtype),
+        variant=variant,
+        vae=None if vae is None else expanded(Path(vae)),
+        vae_slicing=vae_slicing,
+        vae_tiling=vae_tiling,
+    )
+    name, path = str(model), expanded(Path(model))
     card = registry().model(name)
     if card is not None:
         if not card.weights:
@@ -65,12 +99,15 @@ def load(model: str | Path, *, device: str | None = None, dtype: torch.dtype | N
             hint = f'Load your own file: weft.load("path/to/model.safetensors") is read as {read_as}.'
             raise UserError(f"model '{name}'", "a model with weights", "configurations only", hint)
         path = card.folder
+        _check_pinned(name, card)
+    elif path.exists():
+        check_model(path, "model", vae is not None)
     if path.is_dir():
-        return _from_folder(name, path, device, dtype)
+        return _from_folder(name, path, settings)
     if path.is_file():
-        return _from_file(name, path, device, dtype)
-    if name.count("/") == 1 and not path.suffix and not name.startswith((".", "/")):
-        return _from_folder(name, fetched(name), device, dtype)
+        return _from_file(name, path, settings)
+    if is_hub_id(name):
+        return _from_folder(name, hub_folder(name, variant=variant), settings)
     cards = registry().models()
     hint = did_you_mean(name, cards)
     raise UserError(
@@ -81,13 +118,33 @@ def load(model: str | Path, *, device: str | None = None, dtype: torch.dtype | N
     )
 
 
-def _from_folder(name: str, folder: Path, device: str, dtype: torch.dtype) -> Pipeline:
-    family = family_of(read_config(folder / "unet" / "config.json"))
-    parts = {part: read_tensors(weights_file(folder / part)) for part in ("unet", "vae", *family.towers)}
-    return _assemble(name, family, folder, folder, parts, device, dtype)
+def _check_pinned(name: str, card: ModelCard) -> None:
+    """Refuse a model that ships with a distribution and whose files are not those that it shipped with.
+
+    Raises:
+        UserError: a file is missing, or another one.
+    """
+    for file, wanted in card.sha256:
+        if digest(card.folder / file) != wanted:
+            hint = "`weft models` checks all of them; install the distribution again."
+            raise UserError(
+                f"model '{name}', file '{file}'", f"SHA-256 {wanted[:12]}...", "another one", hint
+            )
 
 
-def _from_file(name: str, path: Path, device: str, dtype: torch.dtype) -> Pipeline:
+def _from_folder(name: str, folder: Path, settings: LoadSettings) -> Pipeline:
+    unet = unet_configuration(folder)
+    family = family_of(unet)
+    # before they are read, and others take their places
+    files = FileDigests(model_files(folder, settings.variant))
+    read = {"unet", "vae", *family.towers} - ({"vae"} if settings.vae is not None else set())
+    parts = {part: read_all_tensors(weights_files(folder / part, settings.variant)) for part in sorted(read)}
+    parts["unet"] = without_grounding(parts["unet"])
+    return _assemble(name, family, folder, folder, files, parts, settings)
+
+
+def _from_file(name: str, path: Path, settings: LoadSettings) -> Pipeline:
+    files = FileDigests(model_files(path))
     tensors = read_tensors(path)
     family = family_of_file(tensors)
     card = registry().model(family.card)
@@ -96,7 +153,9 @@ def _from_file(name: str, path: Path, device: str, dtype: torch.dtype) -> Pipeli
         raise UserError("model", expected, "none installed")
     base = card.folder
     configs = {part: read_config(base / part / "config.json") for part in ("unet", "vae", *family.towers)}
-    return _assemble(name, family, base, None, family.split(tensors, configs, path.name), device, dtype)
+    without = () if settings.vae is None else ("vae",)
+    parts = family.split(tensors, configs, path.name, without)
+    return _assemble(name, family, base, None, files, parts, settings)
 
 
 def _assemble(
@@ -104,23 +163,43 @@ def _assemble(
     family: Family,
     configs: Path,
     folder: Path | None,
+    files: FileDigests,
     parts: dict[str, dict[str, Tensor]],
-    device: str,
-    dtype: torch.dtype,
+    settings: LoadSettings,
 ) -> Pipeline:
-    unet = _build(UNet2DConditionModel, configs / "unet")
+    assert settings.device is not None
+    device, dtype = settings.device, _dtype(settings)
+    vae_folder = configs / "vae"
+    if settings.vae is not None:
+        vae_folder, vae_files = vae_at(settings.vae, vae_folder)
+        parts["vae"] = read_all_tensors(vae_files)
+    unet = _build(UNet2DConditionModel, configs / "unet", unet_configuration(configs))
     family.check(unet.config)
-    vae = _build(AutoencoderKL, configs / "vae")
+    vae = _build(AutoencoderKL, vae_folder)
     towers = {part: _build_text(configs / part) for part in family.towers}
     for part, module in {"unet": unet, "vae": vae, **towers}.items():
         fill_module(module, family.renamed(part, parts[part]), f"model '{name}', {part}", dtype)
+    if settings.vae_slicing:
+        vae.enable_slicing()
+    if settings.vae_tiling:
+        vae.enable_tiling()
     pairs = {
         part: (_tokenizer(name, configs / family.towers[part], text), text.to(device))
         for part, text in towers.items()
     }
     scheduler = read_config(configs / "scheduler" / "scheduler_config.json")
     schedule = plain_config(scheduler, scheduler_fields(), "file 'scheduler/scheduler_config.json'")
-    return Pipeline(name, family.text_encoder(pairs), unet.to(device), vae.to(device), schedule, folder)
+    text = family.text_encoder(pairs)
+    unet, vae = unet.to(device), vae.to(device)
+    return Pipeline(name, text, unet, vae, schedule, folder, files=files, loaded=settings)
+
+
+def _dtype(settings: LoadSettings) -> torch.dtype:
+    assert settings.device is not None
+    if settings.dtype is None:
+        return torch.float32 if torch.device(settings.device).type == "cpu" else torch.float16
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    return dtype
 
 
 def _tokenizer(name: str, folder: Path, text: Any) -> Any:
@@ -136,8 +215,8 @@ def _tokenizer(name: str, folder: Path, text: Any) -> Any:
     return tokenizer
 
 
-def _build(known: type[Any], folder: Path) -> Any:
-    config = read_config(folder / "config.json")
+def _build(known: type[Any], folder: Path, config: Mapping[str, Any] | None = None) -> Any:
+    config = config or read_config(folder / "config.json")
     place = f"file '{folder.name}/config.json'"
     if config.get("_class_name", known.__name__) != known.__name__:
         raise UserError(f"{place}, field '_class_name'", known.__name__, repr(config["_class_name"]))
@@ -163,22 +242,3 @@ def _instance(build: Callable[[], Any], known: type[Any], place: str) -> Any:
             raise
         except Exception as error:  # a class may fail in any way over values of an untrusted file
             raise UserError(place, f"a configuration of {known.__name__}", str(error)) from None
-
-
-def fetched(repository: str) -> Path:
-    """The folder of a hub id's JSON, text and safetensors files; they are downloaded where they are not there yet.
-
-    Raises:
-        UserError: the hub has no such id, or cannot be reached.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(repository, allow_patterns=["*/*.json", "*/*.txt", "*/*.safetensors", "*.json"])
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            "model", "a folder, or a hub id that can be reached", f"'{repository}' ({error})"
-        ) from None

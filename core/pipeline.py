@@ -19,6 +19,7 @@ from .api.conditioner import Conditioner
 from .api.family import Family
 from .api.generation_settings import GenerationSettings, Reproducibility
 from .api.guidance import DEFAULT_GUIDANCE, MAP_POSITIONS, Batch, Guidance
+from .api.load_settings import LoadSettings
 from .api.model_view import ModelView
 from .api.plugin_loading import SUFFIX
 from .api.registry import registry
@@ -27,6 +28,7 @@ from .api.schedulers import make_scheduler
 from .api.text_encoder import TextEncoder
 from .errors import UserError
 from .families import family_of
+from .provenance.read_files import files_with_own, read_files
 from .result import Result, Sample
 from .sampling.branch_evaluator import BranchEvaluator, PreparedScene
 from .sampling.checks import in_branches, refusals
@@ -36,8 +38,9 @@ from .sampling.events import Events
 from .sampling.guidance_chain import GuidanceChain
 from .sampling.progress import Progress, ProgressEvents, bar
 from .scene.pixels import to_images
-from .scene.reading import warn_of_unread
+from .scene.reading import warn_of_syntax, warn_of_unread
 from .scene.scene import Scene
+from .storage.file_digests import FileDigests
 from .unet.compile import Compiled
 from .unet.forward import UNetForward
 
@@ -54,6 +57,8 @@ class Pipeline:
         scheduler: the noise schedule, a diffusers scheduler configuration.
         folder: where the model lies, for the weights that its plugins bring.
         compiled: the UNet's compiled form; see `compile`.
+        files: those that it was read from.
+        loaded: how.
     """
 
     name: str
@@ -63,10 +68,17 @@ class Pipeline:
     scheduler: Mapping[str, Any]
     folder: Path | None = None
     compiled: Compiled | None = field(default=None, repr=False)
+    files: FileDigests = field(default_factory=FileDigests, repr=False)
+    loaded: LoadSettings = field(default_factory=LoadSettings, repr=False)
 
     def __post_init__(self) -> None:
         for module in (self.text.model, self.unet, self.vae):
             module.requires_grad_(False).eval()
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        weights = f"{str(self.unet.dtype).removeprefix('torch.')} on {self.unet.device}"
+        return f"<Pipeline '{self.name}': {self.family.name}, {width} x {height}, {weights}>"
 
     @property
     def family(self) -> Family:
@@ -80,7 +92,7 @@ class Pipeline:
 
     def view(self, size: tuple[int, int]) -> ModelView:
         """The model as conditioners see it, for images of (height, width) pixels."""
-        return ModelView(self.text, self.unet, self.vae, size, self.family, self.folder)
+        return ModelView(self.text, self.unet, self.vae, size, self.family, self.folder, self.loaded.variant)
 
     def compile(self, backend: str = "inductor", mode: str | None = None) -> Pipeline:
         """The same pipeline with a UNet that is compiled when it is first needed: minutes, once for each batch's shape.
@@ -134,7 +146,8 @@ class Pipeline:
             on_batch: called with every finished batch, so that its images can be kept when a later one fails.
 
         Warns:
-            SceneWarning: of scene data that no conditioner and no strategy declares to read.
+            SceneWarning: of scene data that no conditioner and no strategy declares to read, and of syntax of other
+                programs in a prompt, which is drawn as plain words.
 
         Raises:
             UserError: an argument, a name or a field of the scene is wrong.
@@ -153,8 +166,12 @@ class Pipeline:
         others = [one for wanted in beside for part in wanted.values() for one in part]
         for _, error in refusals([*scenes, *others], instances, chain.strategies):
             raise error
+        warn_of_syntax([one.prompt for one in scenes], stacklevel=3)
         warn_of_unread(scenes, [one.scene_fields for one in (*instances, *chain.strategies)], stacklevel=3)
         settings = self._settings(instances, chain.strategies, sampler, reproducibility)
+        settings = replace(
+            settings, references=read_files(scenes, [*instances, *chain.strategies, self.loaded])
+        )
         model = self.view(settings.size)
         prepared = {id(one): PreparedScene(one, model, named | brought) for one in [*scenes, *others]}
         sets = [
@@ -271,6 +288,8 @@ class Pipeline:
             else torch.backends.cpu.get_cpu_capability(),
             dtype=str(self.unet.dtype).removeprefix("torch."),
             threads=torch.get_num_threads(),
+            files=files_with_own(self.files, self.folder),
+            loaded=self.loaded,
         )
 
 

@@ -66,7 +66,11 @@ class Family(ABC):
 
     @abstractmethod
     def split(
-        self, tensors: Mapping[str, Tensor], configurations: Mapping[str, Configuration], file: str
+        self,
+        tensors: Mapping[str, Tensor],
+        configurations: Mapping[str, Configuration],
+        file: str,
+        without: Collection[str] = (),
     ) -> dict[str, dict[str, Tensor]]:
         """The state dicts of the networks in a single file, by their folders in a diffusers layout.
 
@@ -74,6 +78,7 @@ class Family(ABC):
             tensors: of the file.
             configurations: of the networks, by the same folders.
             file: its name, for the error.
+            without: networks that are read from elsewhere.
 
         Raises:
             UserError: the file is not a whole model of the family.

@@ -9,7 +9,11 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from ..checkpoints.tensors import read_tensors
+from ..checkpoints.files import weights_files
+from ..checkpoints.gated import holds_grounding
+from ..checkpoints.hub import hub_folder, is_hub_id
+from ..checkpoints.tensors import read_all_tensors
+from ..scene.paths import expanded
 from .model_view import ModelView
 
 M = TypeVar("M", bound=nn.Module)
@@ -26,6 +30,7 @@ def trained_networks(
     weights: Path | None,
     build: Callable[[Mapping[str, Tensor], str], M],
     *sizes: Hashable,
+    within_unet: bool = False,
 ) -> M:
     """The networks of a file, frozen, on the model's device.
 
@@ -35,21 +40,54 @@ def trained_networks(
     Args:
         plugin: its name.
         model: the model.
-        weights: a ``.safetensors`` file; the one that the model's folder brings by default.
+        weights: a ``.safetensors`` file; a folder of them or of a whole model, whose UNet holds them; or such a hub id.
+            The file that the model's folder brings by default.
         build: makes them of (tensors, what an error calls the file).
         sizes: what ``build`` depends on beside the tensors and the model.
+        within_unet: where the model's folder brings no file for the plugin, its UNet's may hold the weights.
 
     Raises:
         UserError: there is no such file, or it does not fit.
     """
-    path = model.weights_file(plugin) if weights is None else weights
-    state = path.stat() if path.is_file() else None
-    file = (str(path.resolve()), state.st_mtime_ns, state.st_size) if state else None
-    key = (plugin, file, model.device, model.dtype, sizes)
+    files = weights_at(weights) if weights is not None else _own_files(plugin, model, within_unet)
+    key = (plugin, tuple(map(_state, files)), model.device, model.dtype, sizes)
     kept = _networks.setdefault(model.unet, {})
     if key not in kept:
-        networks = build(read_tensors(path), f"weights of '{plugin}', file '{path.name}'")
+        networks = build(read_all_tensors(files), f"weights of '{plugin}', file '{files[0].name}'")
         if len(kept) >= KEPT:
             del kept[next(iter(kept))]
         kept[key] = networks.to(model.device).eval().requires_grad_(False)
     return kept[key]  # type: ignore[return-value]  # the key names the plugin, and so its class
+
+
+def weights_at(path: Path) -> list[Path]:
+    """The files of weights that a path names: a file, a folder of weights or of a whole model, or a hub id.
+
+    Raises:
+        UserError: a folder holds none, or the hub cannot be reached.
+    """
+    path = expanded(path)
+    if not path.exists() and is_hub_id(path.as_posix()):
+        path = hub_folder(path.as_posix(), parts=("unet",))
+    if not path.is_dir():
+        return [path]
+    return weights_files(path / "unet" if (path / "unet").is_dir() else path)
+
+
+def _own_files(plugin: str, model: ModelView, within_unet: bool) -> list[Path]:
+    own = model.folder / "weft" / f"{plugin}.safetensors" if model.folder is not None else None
+    if (
+        within_unet
+        and model.folder is not None
+        and not (own and own.is_file())
+        and holds_grounding(model.folder)
+    ):
+        return weights_files(model.folder / "unet", model.variant)
+    return [model.weights_file(plugin)]
+
+
+def _state(path: Path) -> tuple[str, int, int] | None:
+    if not path.is_file():
+        return None
+    state = path.stat()
+    return str(path.resolve()), state.st_mtime_ns, state.st_size

@@ -129,9 +129,9 @@ class TextEncoder:
         if dropped:
             cut = min(dropped[0][0].start, max(b for _, b in offsets))
             cut = len(prompt[:cut].rstrip())
-            log.warning(
-                "the prompt is longer than %d tokens; '%s' is cut off", len(padded), prompt[cut:].strip()
-            )
+            # a negative prompt, and what a strategy or a conditioner asks for, are prompts too
+            begin, rest = prompt[:40].strip(), prompt[cut:].strip()
+            log.warning("'%s...' is longer than %d tokens; '%s' is cut off", begin, len(padded), rest)
         ids = tuple(token.id for token in padded)
         return PromptTokens(prompt, ids, offsets, cut, words, _embeddings(padded, words), len(kept))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..storage.atomic import digest
+from .choose import chosen_weights
 
 PARTS = ("unet", "vae", "text_encoder")
 SETTINGS = (
@@ -26,36 +27,69 @@ OWN = ("weft", "open_clip")
 SUFFIXES = (".safetensors", ".json")
 
 
-def weights_file(folder: Path) -> Path:
-    """The safetensors file of one part of a diffusers layout: full precision when there is a choice.
+def weights_files(folder: Path, variant: str | None = None) -> list[Path]:
+    """The safetensors file of one part of a diffusers layout, or its shards; see `chosen_weights`.
+
+    A part that does not have the variant is read without one, as in diffusers, but for the UNet.
 
     Raises:
-        UserError: there is none, or more than one.
+        UserError: there is none, or which one is meant is not clear.
     """
-    candidates = sorted(
-        path
-        for path in folder.glob("*.safetensors")
-        if ".fp16" not in path.name and ".non_ema" not in path.name
-    )
-    candidates = candidates or sorted(folder.glob("*.fp16.safetensors"))
-    if len(candidates) != 1:
-        what = "none" if not candidates else ", ".join(path.name for path in candidates)
-        raise UserError(f"folder '{folder}'", "one .safetensors file", what)
-    return candidates[0]
+    place = f"folder '{folder}'"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if variant is not None and folder.name != "unet":
+        try:
+            return [folder / name for name in chosen_weights(names, place, variant)]
+        except UserError:
+            variant = None
+    return [folder / name for name in chosen_weights(names, place, variant)]
 
 
-def model_digests(model: Path) -> dict[str, str]:
-    """SHA-256 of everything that loading reads, and of the weights of plugins, by path within the model.
+def model_files(model: Path, variant: str | None = None) -> dict[str, Path]:
+    """Everything that loading reads, and the weights of plugins, by path within the model.
 
     Args:
         model: a folder in diffusers layout, or a single file.
+        variant: of its weights; see `chosen_weights`.
+
+    Raises:
+        UserError: a part has no weights.
+    """
+    if not model.is_dir():
+        return {model.name: model}
+    paths = [path for part in PARTS for path in weights_files(model / part, variant)]
+    paths += [model / name for name in SETTINGS if (model / name).is_file()]
+    return {path.relative_to(model).as_posix(): path for path in paths} | own_files(model)
+
+
+def own_files(model: Path) -> dict[str, Path]:
+    """What is in the folders `OWN` of a model, which plugins read when they are used, by path within the model."""
+    paths = sorted(path for part in OWN for path in (model / part).glob("*") if path.suffix in SUFFIXES)
+    return {path.relative_to(model).as_posix(): path for path in paths}
+
+
+def model_digests(model: Path, variant: str | None = None) -> dict[str, str]:
+    """SHA-256 of every one of `model_files`.
 
     Raises:
         UserError: a part has no weights, or a file cannot be read.
     """
-    if not model.is_dir():
-        return {model.name: digest(model)}
-    paths = [weights_file(model / part) for part in PARTS]
-    paths += [model / name for name in SETTINGS if (model / name).is_file()]
-    paths += sorted(path for part in OWN for path in (model / part).glob("*") if path.suffix in SUFFIXES)
-    return {path.relative_to(model).as_posix(): digest(path) for path in paths}
+    return {name: digest(path) for name, path in model_files(model, variant).items()}
+
+
+def vae_at(path: Path, otherwise: Path) -> tuple[Path, list[Path]]:
+    """The folder of an autoencoder's configuration, and the files of its weights.
+
+    Args:
+        path: a file; a folder of the network; or one of a model, whose own is meant.
+        otherwise: the folder of the configuration that a single file is read with.
+
+    Raises:
+        UserError: there is none.
+    """
+    if path.is_file():
+        return otherwise, [path]
+    folder = path / "vae" if (path / "vae").is_dir() else path
+    if not (folder / "config.json").is_file():
+        raise UserError("field 'vae'", "a file or a folder of an autoencoder", f"'{path}'")
+    return folder, weights_files(folder)

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
 from ..errors import UserError
+from ..storage.refusals import unreadable
 
 MAX_HEADER_BYTES = 32_000_000
 MAX_TENSORS = 100_000
@@ -36,13 +39,32 @@ BYTES = {
 _NAME = re.compile(r"[\x20-\x7e]{1,512}")
 
 
-def check_header(path: Path) -> None:
-    """Refuse names like paths, shapes of many dimensions, types that are not known, and ranges that do not fit.
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before its data.
+
+    Args:
+        shapes: of its tensors, by name.
+        metadata: texts that its writer has put in.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """The header, once it is checked: no names like paths, no shapes of many dimensions, no unknown types or ranges.
 
     Raises:
-        UserError: the header is not as it should be; the message names the tensor.
-        OSError: the file cannot be read.
+        UserError: it is not as it should be, or the file cannot be read; the message names the tensor.
     """
+    try:
+        return _read(path)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def _read(path: Path) -> Header:
     place = f"file '{path.parent.name}/{path.name}'"
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -56,12 +78,17 @@ def check_header(path: Path) -> None:
         raise _broken(place, "its header is not JSON") from None
     if not isinstance(header, dict):
         raise _broken(place, "its header is not a mapping")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", None)
     if len(header) > MAX_TENSORS:
         raise UserError(place, f"at most {MAX_TENSORS} tensors", str(len(header)))
     for name, entry in header.items():
         _check_name(name, place)
         _check_entry(entry, f"{place}, tensor '{name}'", size - 8 - length)
+    texts = metadata.items() if isinstance(metadata, dict) else ()
+    return Header(
+        {name: tuple(entry["shape"]) for name, entry in header.items()},
+        {name: text for name, text in texts if isinstance(text, str)},
+    )
 
 
 def _check_name(name: str, place: str) -> None:

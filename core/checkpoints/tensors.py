@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError, did_you_mean
 from ..storage.strict_json import read_config as read_config
-from .tensor_header import check_header
+from .tensor_header import read_header
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -28,7 +28,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():  # a pipe would be waited for
         raise UserError(f"file '{path}'", "a file that exists", "none")
     try:
-        check_header(path)
+        read_header(path)
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except UserError:
@@ -38,6 +38,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{place}, tensor '{name}'", "finite numbers", "NaN or infinity")
+    return tensors
+
+
+def read_all_tensors(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The tensors of all files, such as the shards of one network.
+
+    Raises:
+        UserError: as `read_tensors`, or a tensor is in two of them.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        part = read_tensors(path)
+        if twice := sorted(part.keys() & tensors.keys()):
+            place = f"file '{path.parent.name}/{path.name}'"
+            raise UserError(place, "each tensor in one of the shards", f"'{twice[0]}' in two")
+        tensors |= part
     return tensors
 
 

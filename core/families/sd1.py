@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from ..api.family import Configuration, Family, TextCondition
 from ..errors import UserError
 from .blocks import paths_of_size
+from .half_precision import in_range
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -23,9 +24,15 @@ _ABSENT = (
     "num_class_embeds",
     "time_cond_proj_dim",
     "cross_attention_norm",
+    "encoder_hid_dim",
 )
 
-_FALSE = ("dual_cross_attention", "mid_block_only_cross_attention", "only_cross_attention")
+_FALSE = (
+    "class_embeddings_concat",
+    "dual_cross_attention",
+    "mid_block_only_cross_attention",
+    "only_cross_attention",
+)
 
 _BLOCKS = {
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -61,6 +68,7 @@ class StableDiffusion1(Family):
         checks: list[tuple[str, str, bool]] = [
             *((name, "null", unet.get(name) is not None) for name in _ABSENT),
             *((name, "false", any(_listed(unet.get(name)))) for name in _FALSE),
+            ("attention_type", "'default'", unet.get("attention_type") not in (None, "default")),
             *(
                 (
                     name,
@@ -76,9 +84,18 @@ class StableDiffusion1(Family):
                 raise UserError(
                     place, f"{expected}, as in Stable Diffusion 1.x and 2.x", f"{unet[name]!r:.80}"
                 )
+        channels = unet.get("in_channels", 4), unet.get("out_channels", 4)
+        if channels[0] != channels[1]:
+            hint = "A model that was made to inpaint reads more; conditioners bring channels of their own."
+            place = "UNet configuration, field 'in_channels'"
+            raise UserError(place, f"{channels[1]}, as many as it predicts", repr(channels[0]), hint)
 
     def split(
-        self, tensors: Mapping[str, Tensor], configurations: Mapping[str, Configuration], file: str
+        self,
+        tensors: Mapping[str, Tensor],
+        configurations: Mapping[str, Configuration],
+        file: str,
+        without: Collection[str] = (),
     ) -> dict[str, dict[str, Tensor]]:
         from diffusers.loaders.single_file_utils import (
             convert_ldm_clip_checkpoint,
@@ -87,17 +104,17 @@ class StableDiffusion1(Family):
         )
 
         for part, mark in _MARKS.items():
-            if not any(name.startswith(mark) for name in tensors):
-                hint = "A Stable Diffusion 2.x or XL file has another text encoder; use its diffusers folder."
+            if part not in without and not any(name.startswith(mark) for name in tensors):
                 expected = f"a Stable Diffusion 1.x checkpoint with '{mark}' ({part})"
-                raise UserError(f"file '{file}'", expected, "none", hint)
+                raise UserError(f"file '{file}'", expected, "none")
         whole = dict(tensors)
+        convert: dict[str, Callable[[], dict[str, Tensor]]] = {
+            "unet": lambda: convert_ldm_unet_checkpoint(whole, dict(configurations["unet"])),
+            "vae": lambda: convert_ldm_vae_checkpoint(whole, dict(configurations["vae"])),
+            "text_encoder": lambda: convert_ldm_clip_checkpoint(whole),
+        }
         try:  # what comes of diffusers' conversion is compared name by name and shape by shape afterwards
-            return {
-                "unet": convert_ldm_unet_checkpoint(whole, dict(configurations["unet"])),
-                "vae": convert_ldm_vae_checkpoint(whole, dict(configurations["vae"])),
-                "text_encoder": convert_ldm_clip_checkpoint(whole),
-            }
+            return {part: run() for part, run in convert.items() if part not in without}
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise UserError(
                 f"file '{file}'", "the key names of Stable Diffusion 1.x", f"others ({error})"
@@ -109,6 +126,8 @@ class StableDiffusion1(Family):
             drop = ("position_ids", "text_projection.weight")
             return {new: tensors[name] for name, new in names.items() if not new.endswith(drop)}
         if part == "vae":
+            if any(name.startswith(("encoder.down.", "first_stage_model.")) for name in tensors):
+                tensors = _vae_of_file(tensors)
             renamed = {}
             for name, tensor in tensors.items():
                 if ".attentions." in name:
@@ -150,14 +169,31 @@ class StableDiffusion1(Family):
         return int(2 ** (len(vae["block_out_channels"]) - 1))
 
     def to_latents(self, vae: Any, pixels: Float[Tensor, "s 3 _h _w"]) -> Float[Tensor, "s c h w"]:
-        latents: Tensor = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode()
+        latents = in_range(vae, lambda one: one.encode(pixels.to(one.device, one.dtype)).latent_dist.mode())
         return latents * float(vae.config["scaling_factor"])
 
     def to_pixels(self, vae: Any, latents: Float[Tensor, "s c h w"]) -> Float[Tensor, "s 3 _h _w"]:
-        pixels: Tensor = vae.decode(
-            (latents / vae.config["scaling_factor"]).to(vae.dtype), return_dict=False
-        )[0]
-        return pixels
+        scaled = latents / vae.config["scaling_factor"]
+        return in_range(vae, lambda one: one.decode(scaled.to(one.dtype), return_dict=False)[0])
+
+
+def _vae_of_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A VAE's tensors in diffusers' names, of a file with those of the original repository.
+
+    Raises:
+        UserError: its names are others.
+    """
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+    levels = {name.split(".")[2] for name in tensors if name.startswith("encoder.down.")}
+    levels |= {name.split(".")[3] for name in tensors if name.startswith("first_stage_model.encoder.down.")}
+    try:
+        converted: dict[str, Tensor] = convert_ldm_vae_checkpoint(
+            dict(tensors), {"down_block_types": [""] * len(levels), "up_block_types": [""] * len(levels)}
+        )
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise UserError("vae", "the key names of Stable Diffusion 1.x", f"others ({error})") from None
+    return converted
 
 
 def _listed(value: Any) -> list[Any]:

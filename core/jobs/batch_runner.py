@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from ..api.generation_settings import GenerationSettings
+from ..api.load_settings import LoadSettings
 from ..errors import UserError, WeftError
 from ..load import load
 from ..pipeline import Pipeline
@@ -29,14 +30,15 @@ class Drawer:
     """Draws items and keeps the models that it has loaded.
 
     Args:
-        loader: gives a pipeline for a model's name or path; `weft.load` by default.
+        loader: gives a pipeline for a model's name or path, and what `LoadSettings` says otherwise than by default;
+            `weft.load` by default.
         memory: see `BatchSize`.
     """
 
-    def __init__(self, loader: Callable[[str], Pipeline] | None = None, memory: Memory | None = None) -> None:
+    def __init__(self, loader: Callable[..., Pipeline] | None = None, memory: Memory | None = None) -> None:
         self._load = loader or load
         self._memory = memory
-        self._pipes: dict[str, Pipeline] = {}
+        self._pipes: dict[tuple[str, LoadSettings], Pipeline] = {}
 
     def draw(self, items: Sequence[Item], listener: Listener) -> None:
         """Draw items of one group, whose scenes and seeds may differ.
@@ -47,7 +49,7 @@ class Drawer:
             return
         first = items[0].run
         try:
-            pipe = self._pipeline(first.model, listener)
+            pipe = self._pipeline(first.model, first.load, listener)
         except WeftError as error:
             listener.failed(items, error)
             return
@@ -76,11 +78,12 @@ class Drawer:
                 size.fitted(count)
                 left = left[count:]
 
-    def _pipeline(self, model: str, listener: Listener) -> Pipeline:
-        if model not in self._pipes:
+    def _pipeline(self, model: str, settings: LoadSettings, listener: Listener) -> Pipeline:
+        key = model, settings
+        if key not in self._pipes:
             listener.working(0.0, "loading")
-            self._pipes[model] = self._load(model)
-        return self._pipes[model]
+            self._pipes[key] = self._load(model, **settings.options())
+        return self._pipes[key]
 
     def _attempt(self, pipe: Pipeline, batch: Sequence[Item], listener: Listener) -> _Attempt | None:
         """Draw one batch; None when memory ran out. What it held is let go when this returns."""

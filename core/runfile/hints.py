@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ..api.load_settings import OTHER_ARGUMENTS
 from ..api.registry import ARGUMENTS, registry
 from ..errors import did_you_mean
 from ..scene.fields import Keys, holder
@@ -21,7 +22,7 @@ _OTHER_NAMES = {
     "bbox": "It is called 'box'.",
     "boxes": "Each subject has a 'box' of its own.",
     "from": "The first of the seeds is called 'first'.",
-    "image": "It is called 'images' and is a list.",
+    "image": "It is called 'images'.",
     "negative": "It is called 'negative_prompt'.",
     "num_inference_steps": "It is called 'steps', under 'sampler'.",
     "seed": "It is called 'seeds' and is a list.",
@@ -30,6 +31,7 @@ _OTHER_NAMES = {
     "scheduler": "It belongs under 'sampler'.",
     "height": "It belongs under 'sampler'.",
     "width": "It belongs under 'sampler'.",
+    **OTHER_ARGUMENTS,
     "text": "It is called 'phrase' in a subject, and 'prompt' in a scene.",
 }
 """What people who know other programs call a setting."""

@@ -15,14 +15,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..api.conditioner import Conditioner
 from ..api.guidance import DEFAULT_GUIDANCE, Guidance
+from ..api.load_settings import DTYPES, dtype_name
 from ..api.plugin import Plugin
 from ..api.plugin_loading import SUFFIX
 from ..api.registry import Registry
+from ..checkpoints.hub import is_hub_id
+from ..checkpoints.kind import check_model
 from ..errors import PluginError, UserError, WeftError, did_you_mean
 from ..sampling.checks import refusals
 from ..scene.field_error import FieldError
 from ..scene.fields import Keys
+from ..scene.image_io import check_image
 from ..scene.images import map_images
+from ..scene.paths import expanded
 from ..scene.reading import scene_data
 from ..scene.scene import Scene, Subject, locate
 from .hints import PATHS, about, known_elsewhere, missing_file, untyped
@@ -57,6 +62,7 @@ class Reader:
         """The run of the scene with this number, or None when something in it is wrong."""
         self._resolve_images()
         self._expand_seeds()
+        self._other_precision()
         settings = self._validate(Settings, self.data, (), ["scenes", "sweep", *SETTINGS])
         self._check_phrases()
         self._resolve_plugin_files()
@@ -90,6 +96,7 @@ class Reader:
             reproducibility=settings.reproducibility,
             metrics=settings.metrics,
             number=number,
+            load=settings.loaded(),
         )
 
     def _validate(self, section: type[T], data: Any, keys: Keys, first: Iterable[str] = ()) -> T | None:
@@ -119,8 +126,12 @@ class Reader:
 
     def _resolve_images(self) -> None:
         def resolved(name: str, keys: Keys, spatial: bool) -> str:
-            path = self.images_folder / name
+            path = self.images_folder / expanded(Path(name))
             if self._is_there(path, Path.is_file):
+                try:
+                    check_image(path, name)
+                except UserError as error:
+                    self.errors.append(FieldError(keys, error.expected, error.found, error.hint))
                 return str(path.resolve())
             self.errors.append(FieldError(keys, "an image", *self._no_such_file(path, name)))
             return name
@@ -141,6 +152,16 @@ class Reader:
         hint = did_you_mean(path.name, siblings) or missing_file(near, str(Path(name).parent))
         return f"no such file: {written(name)}", hint
 
+    def _other_precision(self) -> None:
+        """Say what a precision is called here."""
+        name = self.data.get("dtype")
+        if isinstance(name, str) and name not in DTYPES:
+            try:
+                self.data["dtype"] = dtype_name(name)
+            except UserError as error:
+                self.errors.append(FieldError(("dtype",), error.expected, error.found, error.hint))
+                del self.data["dtype"]
+
     def _check_phrases(self) -> None:
         prompt, subjects = self.data.get("prompt"), self.data.get("subjects")
         for index, subject in enumerate(subjects if isinstance(subjects, list) else []):
@@ -156,20 +177,36 @@ class Reader:
                 self.errors.append(FieldError(place, error.expected, error.found, error.hint))
 
     def _check_model(self) -> None:
+        vae = self.data.get("vae")
+        if isinstance(vae, str) and vae:
+            path = self.folder / expanded(Path(vae))
+            if self._is_there(path, Path.exists):
+                self.data["vae"] = str(path.resolve())
+            else:
+                self.errors.append(FieldError(("vae",), "a file or a folder", *self._no_such_file(path, vae)))
         name = self.data.get("model")
         if not isinstance(name, str) or not name:
             return
         try:
-            if self.plugins.model(name, self.folder) is not None:
-                return
+            card = self.plugins.model(name, self.folder)
         except PluginError as error:
             self.errors.append(FieldError(("model",), "a model of one distribution", str(error)))
             return
-        path = self.folder / name
+        if card is not None:
+            if not card.weights:
+                hint = "Its configurations are those that a checkpoint of yours is read with: name that file."
+                expected = "a model with weights, a folder or a .safetensors file"
+                self.errors.append(FieldError(("model",), expected, f"'{name}', configurations only", hint))
+            return
+        path = self.folder / expanded(Path(name))
         if self._is_there(path, Path.exists):
             self.data["model"] = str(path.resolve())
+            try:
+                check_model(path, "model", isinstance(vae, str))
+            except UserError as error:
+                self.errors.append(FieldError(("model",), error.expected, error.found, error.hint))
             return
-        if name.count("/") == 1 and not path.suffix and not name.startswith((".", "/")):
+        if is_hub_id(name):
             return  # a hub id, which only loading can check
         known = sorted(self.plugins.models())
         expected = f"a model ({', '.join(known)}), a folder or a .safetensors file"
@@ -286,9 +323,11 @@ class Reader:
         """Parameters that are files or folders are relative to the run file."""
         for name in _file_fields(plugin):
             if isinstance(value := fields.get(name), str) and value:
-                path = self.folder / value
+                path = self.folder / expanded(Path(value))
                 if self._is_there(path, Path.exists):
                     fields[name] = str(path.resolve())
+                elif name == "weights" and is_hub_id(value):
+                    continue  # which only drawing can check
                 else:
                     reason, hint = self._no_such_file(path, value)
                     self.errors.append(FieldError((*keys, name), "a file or a folder", reason, hint))

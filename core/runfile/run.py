@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..api.conditioner import Conditioner
 from ..api.generation_settings import Reproducibility
 from ..api.guidance import Guidance
+from ..api.load_settings import LoadSettings
 from ..api.sampler_settings import SamplerSettings
 from ..scene.scene import Scene
 
@@ -22,6 +23,7 @@ class Run:
         reproducibility: see `Pipeline.generate`.
         metrics: names of what is measured of every image.
         number: of the scene in the file, from 0.
+        load: how the model is loaded.
     """
 
     model: str
@@ -34,3 +36,4 @@ class Run:
     reproducibility: Reproducibility = "normal"
     metrics: tuple[str, ...] = ()
     number: int = 0
+    load: LoadSettings = field(default_factory=LoadSettings)

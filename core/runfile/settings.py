@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from ..api.generation_settings import Reproducibility
 from ..api.guidance import DEFAULT_GUIDANCE
+from ..api.load_settings import Device, Dtype, LoadSettings, Variant
 from ..api.registry import ARGUMENTS
 from ..api.sampler_settings import SamplerSettings
 from ..scene.record import record
@@ -22,6 +24,7 @@ SCENE_FIELDS = tuple(field.name for field in dataclasses.fields(Scene))
 SCENE = tuple(dict.fromkeys(("prompt", "negative_prompt", *SCENE_FIELDS)))
 """What a run file says of a scene, and every scene of a list of its own."""
 
+LOAD_FIELDS = tuple(field.name for field in dataclasses.fields(LoadSettings))
 MAX_SEEDS = 10_000
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -54,6 +57,12 @@ class Settings(Scene):
         reproducibility: exact gives the same bits whatever is drawn beside an image.
         seeds: one image each; a list, or a count and the first one.
         metrics: what is measured of every image.
+        device: where the model runs, such as cpu, cuda or cuda:1; a GPU when there is one, by default.
+        dtype: of the model's parameters; float32 on the CPU and float16 on a GPU, by default.
+        variant: of the model's files, such as fp16; by default those of full precision where there is a choice.
+        vae: a file or a folder of another autoencoder; checkpoints without one need it.
+        vae_slicing: decode the images of a batch one by one, in less memory.
+        vae_tiling: decode large images in tiles, in less memory; seams may be seen.
     """
 
     version: Literal[1] = Field(kw_only=True)
@@ -65,6 +74,12 @@ class Settings(Scene):
     reproducibility: Reproducibility = "normal"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_SEEDS)] = (0,)
     metrics: tuple[str, ...] = ()
+    device: Device | None = None
+    dtype: Dtype | None = None
+    variant: Variant | None = None
+    vae: Path | None = None
+    vae_slicing: bool = False
+    vae_tiling: bool = False
 
     def __post_init__(self) -> None:
         """Phrases are checked by `scene`; `Reader` has reported the wrong ones, all of them, with their lines."""
@@ -72,6 +87,10 @@ class Settings(Scene):
     def scene(self) -> Scene:
         """The scene alone."""
         return Scene(**{name: getattr(self, name) for name in SCENE_FIELDS})
+
+    def loaded(self) -> LoadSettings:
+        """How the model is loaded."""
+        return LoadSettings(**{name: getattr(self, name) for name in LOAD_FIELDS})
 
 
 SETTINGS = tuple(dict.fromkeys(("version", "model", *SCENE, *(f.name for f in dataclasses.fields(Settings)))))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
+import re
 
 import pytest
 import torch
-from helpers.single_file_names import original_names
+from helpers.single_file_names import original_names, vae_name
 from safetensors.torch import load_file, save_file
 
 import weft
@@ -103,11 +105,11 @@ def test_pickle_is_never_read(folder, tmp_path) -> None:
         with pytest.raises(weft.UserError, match=r"safetensors"):
             load(tmp_path / name)
     (tmp_path / "disguised.safetensors").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(weft.UserError, match="cannot be read"):
+    with pytest.raises(weft.UserError, match="found a pickled checkpoint"):
         load(tmp_path / "disguised.safetensors")
     (folder / UNET).unlink()
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(weft.UserError, match=r"one \.safetensors file, found none"):
+    with pytest.raises(weft.UserError, match="found pickled weights alone"):
         load(folder)
     assert not fired.exists()
 
@@ -153,6 +155,11 @@ def test_broken_folders(folder, break_it, match) -> None:
         ("only_cross_attention", [False, True, False], "false"),
         ("mid_block_only_cross_attention", True, "false"),
         ("class_embed_type", "timestep", "null"),
+        ("time_cond_proj_dim", 256, "null"),
+        ("encoder_hid_dim", 768, "null"),
+        ("class_embeddings_concat", True, "false"),
+        ("attention_type", "other", "'default'"),
+        ("in_channels", 9, "4, as many as it predicts"),
         ("mid_block_type", "UNetMidBlock2D", "among UNetMidBlock2DCrossAttn, None"),
         (
             "down_block_types",
@@ -165,6 +172,107 @@ def test_what_the_forward_pass_does_not_carry_out_is_refused(folder, field, valu
     change(folder / "unet" / "config.json", **{field: value})
     with pytest.raises(weft.UserError, match=f"UNet configuration, field '{field}': expected {expected}"):
         load(folder)
+
+
+def test_shards_and_variants_are_read(folder) -> None:
+    whole = load(folder).unet.state_dict()
+    tensors, path = load_file(folder / UNET), folder / UNET
+    names = sorted(tensors)
+    save_file({name: tensors[name].bfloat16() for name in names}, path.with_suffix(".bf16.safetensors"))
+    assert all(torch.equal(whole[name], one) for name, one in load(folder).unet.state_dict().items())
+    brain = load(folder, variant="bf16").unet.state_dict()
+    assert torch.equal(brain["conv_in.weight"], whole["conv_in.weight"].bfloat16().float())
+    path.unlink()
+    for number, part in enumerate((names[:40], names[40:]), start=1):
+        shard = path.with_name(f"diffusion_pytorch_model-0000{number}-of-00002.safetensors")
+        save_file({name: tensors[name] for name in part}, shard)
+    pipe = load(folder)
+    assert all(torch.equal(whole[name], one) for name, one in pipe.unet.state_dict().items())
+    assert sum("-of-00002" in name for name in pipe.files.digests()) == 2
+    save_file({names[0]: tensors[names[0]]}, shard)
+    with pytest.raises(weft.UserError, match="in two"):
+        load(folder)
+
+
+def test_settings_reach_the_model(folder) -> None:
+    other = random_model(folder.parent / "other")
+    file = other / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor * 2 for name, tensor in load_file(file).items()}, file)
+    pipe = load(folder, dtype="bfloat16", vae=other, vae_slicing=True, vae_tiling=True)
+    assert pipe.unet.dtype == torch.bfloat16
+    assert pipe.vae.use_slicing
+    assert pipe.vae.use_tiling
+    own, others = (load(path, dtype=torch.bfloat16).vae.state_dict() for path in (folder, other))
+    name = "decoder.conv_in.weight"
+    assert torch.equal(pipe.vae.state_dict()[name], others[name])
+    assert not torch.equal(own[name], others[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"torch_dtype": torch.float16}, "It is called 'dtype'."),
+        ({"varient": "fp16"}, "Did you mean 'variant'?"),
+        ({"dtype": "fp16"}, "Did you mean 'float16'?"),
+        ({"dtype": "int8"}, "one of float32"),
+        ({"dtype": torch.int8}, "one of float32"),
+        ({"variant": "../x"}, "field 'variant'"),
+        ({"variant": "fp16"}, "variant 'fp16'"),
+        ({"vae": "nowhere"}, "a file or a folder of an autoencoder"),
+    ],
+)
+def test_settings_that_there_are_not_are_refused(folder, options, words) -> None:
+    with pytest.raises(weft.UserError) as refused:
+        load(folder, **options)
+    assert words in str(refused.value)
+
+
+def test_half_precision_that_overflows_is_decoded_in_float32(folder) -> None:
+    pipe, wide = load(folder, dtype="float16"), load(folder)
+    with torch.no_grad():
+        pipe.vae.decoder.conv_norm_out.weight.mul_(3e4)  # 65504 is the largest number
+        pipe.vae.decoder.conv_norm_out.bias.mul_(3e4)
+    wide.vae.load_state_dict(pipe.vae.state_dict())
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        values = pipe.vae.decode(latents.half() / pipe.vae.config["scaling_factor"]).sample
+    assert not torch.isfinite(values).all()
+    assert pipe.decode(latents)[0].tobytes() == wide.decode(latents)[0].tobytes()
+    assert pipe.vae.dtype == torch.float16
+
+
+def test_files_that_changed_since_they_were_pinned_are_refused(tmp_path, monkeypatch) -> None:
+    card = registry().models()["tiny"]
+    wrong = dataclasses.replace(card, sha256=((card.sha256[0][0], "0" * 64), *card.sha256[1:]))
+    monkeypatch.setattr(registry(), "model", lambda name: wrong)
+    with pytest.raises(weft.UserError, match=r"model 'tiny', file '.*': expected SHA-256 000000000000"):
+        load("tiny")
+
+
+def test_a_vae_is_read_in_every_form(tmp_path, folder) -> None:
+    """In diffusers' names and in the original ones, from a file and from a folder, beside any model."""
+    other = random_model(tmp_path / "other")
+    file = next((other / "vae").glob("*.safetensors"))
+    wanted = {name: tensor * 2 for name, tensor in load_file(file).items()}
+    save_file(wanted, file)
+    original = {}
+    for name, tensor in wanted.items():
+        # three levels in place of the four of full size, counted from the other end
+        named = re.sub(r"decoder\.up\.(\d)", lambda match: f"decoder.up.{int(match[1]) - 1}", vae_name(name))
+        wide = re.search(r"attentions\.0\.to_.*weight", name)
+        original[named] = tensor[:, :, None, None].clone() if wide else tensor
+    save_file(original, tmp_path / "original.safetensors")
+    prefixed = {f"first_stage_model.{name}": tensor for name, tensor in original.items()}
+    save_file(prefixed | {"model_ema.a": torch.zeros(1)}, tmp_path / "prefixed.safetensors")
+    for given in (
+        other,
+        other / "vae",
+        file,
+        tmp_path / "original.safetensors",
+        tmp_path / "prefixed.safetensors",
+    ):
+        got = load(folder, vae=given).vae.state_dict()
+        assert all(torch.equal(got[name], tensor) for name, tensor in wanted.items()), given
 
 
 def test_unknown_names() -> None:

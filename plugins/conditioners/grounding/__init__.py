@@ -49,8 +49,9 @@ class Grounding(TrainedOnPictures):
     Weights that widen ``conv_in`` also read the scene's source and what is kept of it (inpainting).
 
     Args:
-        weights: a ``.safetensors`` file with diffusers' names or those of GLIGEN's repository, alone or within a whole
-            UNet; the model folder's own ``weft/grounding.safetensors`` by default.
+        weights: a ``.safetensors`` file with diffusers' names or those of GLIGEN's repository, alone, within a whole
+            UNet or a whole checkpoint; a folder of diffusers, or its hub id. By default the model folder's own
+            ``weft/grounding.safetensors``, or what its UNet holds (diffusers' folders of GLIGEN).
         mode: what is known of a subject: ``text``, its phrase in its box; ``image``, its reference images in its box;
             ``text_image``, both, or the phrase alone where it has no images; ``keypoints``, its keypoints.
         max_objects: tokens of each kind; 30 in the released code. Keypoint weights say it themselves.
@@ -102,6 +103,20 @@ class Grounding(TrainedOnPictures):
         from .read import read
 
         return read(self, scene, model)
+
+    def write(self, model: ModelView, path: Path) -> Path:
+        """Write the weights alone, by the names of GLIGEN's repository: the small file that other programs read too.
+
+        Args:
+            model: the model that they are for, for example ``pipe.view(pipe.size)``.
+            path: of the ``.safetensors`` file.
+
+        Raises:
+            UserError: there are no weights, or the disk does not take the file.
+        """
+        from .write import write
+
+        return write(self, model, path)
 
 
 @hookimpl

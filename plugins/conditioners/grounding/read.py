@@ -37,12 +37,7 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def read(plugin: Grounding, scene: Scene, model: ModelView) -> Prepared:
     """Make the tokens of a scene's subjects and their nulls; see `Grounding`."""
-    networks = trained_networks(
-        plugin.name,
-        model,
-        plugin.weights,
-        lambda tensors, place: GroundingNetworks.from_tensors(tensors, model.unet, place),
-    )
+    networks = networks_of(plugin, model)
     _check_mode(plugin, networks, model)
     # the null row goes first, as in a batch with classifier-free guidance
     null, present = (
@@ -57,6 +52,17 @@ def read(plugin: Grounding, scene: Scene, model: ModelView) -> Prepared:
         shared = (InputChannels(networks.inpainting, channels), *networks.inpainting.deltas())
     modules = networks.block_modules
     return Fixed((BlockInsert(modules, present), *shared), (BlockInsert(modules, null), *shared))
+
+
+def networks_of(plugin: Grounding, model: ModelView) -> GroundingNetworks:
+    """The trained networks of a conditioner for a model."""
+    return trained_networks(
+        plugin.name,
+        model,
+        plugin.weights,
+        lambda tensors, place: GroundingNetworks.from_tensors(tensors, model.unet, place),
+        within_unet=True,
+    )
 
 
 def _boxes(

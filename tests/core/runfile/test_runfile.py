@@ -16,7 +16,7 @@ from weft.core.runfile.strict_yaml import FileErrors
 
 GOOD = """\
 version: 1
-model: sd15
+model: tiny
 prompt: a toy and a red star on grass
 subjects:
   - {phrase: toy, images: [toy.png], box: [0.05, 0.4, 0.45, 0.9]}
@@ -40,7 +40,7 @@ def read(folder: Path, text: str) -> list[Run]:
 
 def test_a_good_file_becomes_a_scene_and_plugins(folder: Path) -> None:
     (run,) = read(folder, GOOD)
-    assert run.model == "sd15"
+    assert run.model == "tiny"
     assert [subject.phrase for subject in run.scene.subjects] == ["toy", "red star"]
     assert run.scene.subjects[0].images == ((folder / "toy.png").resolve(),)
     assert run.scene.subjects[1].box == (0.55, 0.4, 0.95, 0.9)
@@ -51,14 +51,14 @@ def test_a_good_file_becomes_a_scene_and_plugins(folder: Path) -> None:
 
 
 def test_the_shortest_file_takes_the_defaults(folder: Path) -> None:
-    (run,) = read(folder, "{version: 1, model: sd15, prompt: a toy}")
+    (run,) = read(folder, "{version: 1, model: tiny, prompt: a toy}")
     assert run.guidance == (ClassifierFree(),)
     assert run.conditioners == ()
     assert run.seeds == (0,)
 
 
 def test_a_negative_prompt_reaches_the_guidance(folder: Path) -> None:
-    (run,) = read(folder, "{version: 1, model: sd15, prompt: a toy, negative_prompt: night}")
+    (run,) = read(folder, "{version: 1, model: tiny, prompt: a toy, negative_prompt: night}")
     assert run.guidance == (ClassifierFree(negative_prompt="night"),)
 
 
@@ -71,7 +71,7 @@ def test_a_sweep_is_the_product_of_its_axes_and_the_last_runs_fastest(folder: Pa
 
 
 def test_a_model_may_be_a_folder_beside_the_file(folder: Path) -> None:
-    (folder / "mine").mkdir()
+    (folder / "mine" / "unet").mkdir(parents=True)
     (run,) = read(folder, "{version: 1, model: mine, prompt: a toy}")
     assert run.model == str((folder / "mine").resolve())
 
@@ -90,16 +90,16 @@ WRONG = [
     ("version: 1", "version: 2", "1:10", "expected 1, found 2. The file is made for a newer weft"),
     ("version: 1", "version: 0", "1:10", "expected 1, found 0"),
     ("version: 1", 'version: "1"', "1:10", "expected 1, found '1'"),
-    ("model: sd15\n", "", "1:1", "expected 'model', found no such setting"),
+    ("model: tiny\n", "", "1:1", "expected 'model', found no such setting"),
     (
-        "sd15",
+        "tiny",
         "sd14",
         "2:8",
         "expected a model (sd15, tiny), a folder or a .safetensors file, found 'sd14'. Did you mean 'sd15'?",
     ),
-    ("sd15", "missing.safetensors", "2:8", "found 'missing.safetensors'"),
-    ("sd15", "[a]", "2:8", "expected text, found ['a']"),
-    ("sd15", "12", "2:8", "expected text, found 12. In quotes it is text."),
+    ("tiny", "missing.safetensors", "2:8", "found 'missing.safetensors'"),
+    ("tiny", "[a]", "2:8", "expected text, found ['a']"),
+    ("tiny", "12", "2:8", "expected text, found 12. In quotes it is text."),
     ("prompt: a toy and a red star on grass", "prompt:", "3:8", "expected text, found nothing"),
     ("prompt:", "promt:", "3:1", "found 'promt'. Did you mean 'prompt'?"),
     ("seeds:", "seed:", "9:1", "found 'seed'. It is called 'seeds' and is a list."),
@@ -150,7 +150,8 @@ WRONG = [
         "5:28",
         "expected an image, found no such file: 'tyo.png'. Did you mean 'toy.png'?",
     ),
-    ("[toy.png]", "toy.png", "5:27", "expected a list, found 'toy.png'"),
+    ("[toy.png]", "tyo.png", "5:27", "found no such file: 'tyo.png'. Did you mean 'toy.png'?"),
+    ("[toy.png]", "7", "5:27", "expected a list, found 7"),
     ("[toy.png]", "[7]", "5:28", "expected text, found 7"),
     ("guidance:", "source: nowhere.png\nguidance:", "7:9", "no such file: 'nowhere.png'"),
     ("guidance:", "maps: {edges: nowhere.png}\nguidance:", "7:15", "no such file: 'nowhere.png'"),
@@ -263,7 +264,7 @@ def test_a_wrong_file_is_told_where_and_what(
 
 
 def test_every_mistake_is_told_once(folder: Path) -> None:
-    text = GOOD.replace("sd15", "sd14").replace("euler", "eular") + "sweep: {guidance.0.scale: [1, 2, 3]}"
+    text = GOOD.replace("tiny", "sd14").replace("euler", "eular") + "sweep: {guidance.0.scale: [1, 2, 3]}"
     with pytest.raises(FileErrors) as caught:
         read(folder, text)
     assert [error.line for error in caught.value.errors] == [2, 8]
