@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _ABSENT = (
     "addition_embed_type",
     "class_embed_type",
+    "encoder_hid_dim",
     "encoder_hid_dim_type",
     "num_class_embeds",
     "time_cond_proj_dim",
     "cross_attention_norm",
-    "encoder_hid_dim",
 )
 
 _FALSE = (

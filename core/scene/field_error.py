@@ -60,6 +60,9 @@ class FieldError:
 
 def quoted(value: Any) -> str:
     """A value as Python writes it, at most 80 characters."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"{type(value).__module__.split('.')[0]} numbers of shape {tuple(shape)}"
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -101,6 +104,9 @@ def field_error(
         plural = "s" if limit != 1 else ""
         return FieldError(keys, f"{word} {limit} value{plural}", f"{context['actual_length']}")
     expected = _EXPECTED[kind].format(**context) if kind in _EXPECTED else _wanted(error["msg"])
+    if kind == "path_type" and isinstance(getattr(error["input"], "shape", None), tuple):
+        hint = "PIL.Image.fromarray makes an image of numbers."
+        return FieldError(keys, "a path or an open image", write(error["input"]), hint)
     return FieldError(keys, expected, write(error["input"]))
 
 

@@ -10,6 +10,7 @@ from typing import Any, get_origin
 
 from ..errors import UserError, did_you_mean
 from .fields import Keys, default, field_types, records
+from .foreign_syntax import foreign_syntax
 from .scene import EVERYBODY, Scene
 
 SceneFields = frozenset[str]
@@ -17,7 +18,7 @@ SceneFields = frozenset[str]
 
 
 class SceneWarning(UserWarning):
-    """Scene data that nothing in the run reads.
+    """Scene data that nothing in the run reads, or a text that may be meant otherwise than it is read.
 
     Args:
         error: its place, what was expected and what came.
@@ -82,6 +83,17 @@ def unread(scene: Scene, readers: Sequence[SceneFields | None]) -> Iterator[tupl
 def reader_of(name: str) -> str:
     """What data of this name would want."""
     return f"a conditioner, strategy or metric that reads '{name}'"
+
+
+def warn_of_syntax(prompts: Iterable[str], stacklevel: int) -> None:
+    """Warn of what other programs would not draw as words, once for each kind."""
+    warned: set[str] = set()
+    for prompt in prompts:
+        for found, hint in foreign_syntax(prompt):
+            if hint not in warned:
+                warned.add(hint)
+                error = UserError(f"prompt '{prompt}'", "words", f"'{found}'", hint)
+                warnings.warn(SceneWarning(error), stacklevel=stacklevel + 1)
 
 
 def warn_of_unread(scenes: Sequence[Scene], readers: Sequence[SceneFields | None], stacklevel: int) -> None:

@@ -63,5 +63,7 @@ def _first_error(
         one = dataclasses.replace(one, expected="a value", found="none")
     elif first["type"] == "dataclass_type":
         one = dataclasses.replace(one, expected=f"a {first['ctx']['class_name']}")
-    more = f"{len(rest)} more field(s) are wrong." if rest else ""
+    # a field that may be several things has an error for each of them
+    others = {item["loc"][:1] for item in rest} - {first["loc"][:1], error.errors()[0]["loc"][:1]}
+    more = f"{len(others)} more field(s) are wrong." if others else ""
     return UserError(place, one.expected, one.found, one.hint or more)

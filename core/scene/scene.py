@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,8 +10,9 @@ from pydantic import AfterValidator, Field
 
 from ..errors import UserError, did_you_mean
 from .fields import Keys
+from .images import Images, SpatialImage, map_images
 from .images import ImageSource as ImageSource
-from .images import SpatialImage, map_images
+from .phrases import occurrences
 from .record import record
 
 
@@ -37,16 +37,17 @@ class Subject:
 
     Args:
         phrase: words that occur in the scene's prompt.
-        images: reference photos of this very subject.
+        images: reference photos of this very subject; one may stand without a list.
         box: where it should be.
-        mask: an image whose bright pixels are where it should be; finer than a box.
+        mask: an image whose bright pixels are where it should be; finer than a box. `weft.core.scene.masks` says what
+            each kind of file means.
         style: an image whose look it should take.
         occurrence: which one, counted from 1, when the phrase occurs more than once.
         keypoints: where parts of it should be, by name, for example ``{"nose": (0.5, 0.2)}``.
     """
 
     phrase: Annotated[str, Field(min_length=1)]
-    images: tuple[ImageSource, ...] = ()
+    images: Images = ()
     box: Box | None = None
     mask: SpatialImage | None = None
     style: ImageSource | None = None
@@ -143,11 +144,13 @@ EVERYBODY = frozenset({"prompt", "subjects.phrase", "subjects.occurrence"})
 def locate(prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int, int]:
     """Character range (start, end) of a phrase in a prompt, as whole words, whatever the case.
 
+    In scripts without spaces between words (Chinese, Japanese, Thai, ...) and in Korean, whose particles follow without
+    one, a phrase may be a part of what stands together. A letter with an accent is the same in one character or two.
+
     Raises:
         UserError: the phrase is not there, is ambiguous without an ``occurrence``, or has fewer occurrences.
     """
-    pattern = r"(?<!\w)" + r"\s+".join(re.escape(word) for word in phrase.split()) + r"(?!\w)"
-    spans = [match.span() for match in re.finditer(pattern, prompt, re.IGNORECASE)]
+    spans = occurrences(prompt, phrase)
     place = f"subject '{phrase}', field 'phrase'"
     if not spans:
         words = prompt.split()

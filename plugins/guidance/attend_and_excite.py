@@ -94,7 +94,16 @@ class AttendAndExcite(Energy):
                     "Name subjects in the scene, or set the field 'phrases'.",
                 )
             for phrase in self.phrases:
-                locate(scene.prompt, phrase)
+                try:
+                    locate(scene.prompt, phrase)
+                except UserError as error:
+                    if "occurrence" not in error.expected:
+                        raise
+                    place = f"attend_and_excite, field 'phrases', '{phrase}'"
+                    hint = "Take more words of it, or leave 'phrases' out and name subjects with an 'occurrence'."
+                    raise UserError(
+                        place, "a phrase that the prompt has once", "more than one", hint
+                    ) from None
 
     def applies(self, step: Step) -> bool:
         return self.scale != 0.0 and step.index < self.steps

@@ -46,6 +46,31 @@ def test_mutated_pictures_are_refused_or_opened(script) -> None:
     assert found["crafted"] >= 18
 
 
+@scripts("odd_images")
+def test_one_shape_and_one_photo_mean_the_same_everywhere(script) -> None:
+    found = script.run()
+    assert found["attempts"] > 400
+    assert found["read"] > 300
+    assert found["silently_different"] == 0, found["first"]
+    assert found["unhandled"] == 0, found["first"]
+
+
+@scripts("users_files")
+def test_users_files_are_loaded_or_named(script) -> None:
+    found = script.run(every=4)
+    assert found["attempts"] > 15
+    assert found["silently_different"] == 0, found["first"]
+    assert found["unhandled"] == 0, found["first"]
+
+
+@scripts("hostile_provenance")
+def test_hostile_provenance_breaks_nothing(script) -> None:
+    found = script.run(40, seed=1)
+    assert found["folders"] == 40
+    assert found["unhandled"] == 0, found["first"]
+    assert found["slowest_seconds"] < script.SECONDS
+
+
 @scripts("mutated_safetensors")
 def test_mutated_weights_are_refused_or_read(script) -> None:
     found = script.run(500, seed=1)

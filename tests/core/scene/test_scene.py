@@ -161,6 +161,17 @@ def test_a_new_field_reaches_images_run_files_and_warnings() -> None:
         ("a red  star", "red star", None, (2, 11)),
         ("starfish and a star", "star", None, (15, 19)),
         ("a toy, on grass", "toy", None, (2, 5)),
+        ("一只猫和一只狗", "猫", None, (2, 3)),
+        ("一只猫和一只狗", "一只狗", None, (4, 7)),
+        ("猫と犬", "猫", None, (0, 1)),
+        ("一只cat和dog", "cat", None, (2, 5)),
+        ("แมวกับหมา", "หมา", None, (6, 9)),
+        ("고양이와 개", "고양이", None, (0, 3)),
+        ("a caf\u00e9 at night", "cafe\u0301", None, (2, 6)),
+        ("a cafe\u0301 at night", "caf\u00e9", None, (2, 7)),
+        ("a cafe\u0301 and a cafe", "cafe", None, (14, 18)),
+        ("Ünder über", "u\u0308ber", None, (6, 10)),
+        ("a T-shirt", "t-shirt", None, (2, 9)),
     ],
 )
 def test_locate_finds_whole_words(prompt, phrase, occurrence, span) -> None:

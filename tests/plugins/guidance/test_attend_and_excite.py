@@ -379,3 +379,13 @@ def test_positions_choose_the_maps_that_are_read(monkeypatch, positions: int, gr
 def test_maps_of_a_large_picture_are_not_those_of_the_middle_block_alone() -> None:
     paths = random_pipeline().map_paths((64, 64))
     assert {path.split(".")[0] for path in paths} == {"down_blocks", "up_blocks"}
+
+
+def test_a_phrase_that_stands_there_twice_is_told_what_the_field_can_carry() -> None:
+    scene = weft.Scene("a red ball and a red star")
+    with pytest.raises(weft.UserError) as refused:
+        random_pipeline().generate(scene, guidance=[weft.AttendAndExcite(phrases=("red",))], steps=1)
+    assert str(refused.value) == (
+        "attend_and_excite, field 'phrases', 'red': expected a phrase that the prompt has once, found more than one. "
+        "Take more words of it, or leave 'phrases' out and name subjects with an 'occurrence'."
+    )

@@ -1,0 +1,108 @@
+"""Texts that may be meant otherwise than they are read: comments, weights, tags of other programs."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from weft import Scene, SceneWarning
+from weft.core.runfile.read import read_run_file
+from weft.core.scene.foreign_syntax import foreign_syntax
+
+
+def read(tmp_path: Path, rest: str, *overrides: str) -> tuple[str, list[str]]:
+    """The prompt, and the warnings."""
+    (tmp_path / "run.yaml").write_text(f"version: 1\nmodel: tiny\n{rest}\n")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SceneWarning)
+        run, *_ = read_run_file(tmp_path / "run.yaml", overrides=overrides)
+    return run.scene.prompt, [str(one.message) for one in caught]
+
+
+@pytest.mark.parametrize(
+    ("line", "prompt", "warned"),
+    [
+        ("prompt: a red ball #2 on grass", "a red ball", True),
+        ("prompt: a red ball #2 on grass   ", "a red ball", True),
+        ("scenes: [a red ball, a blue ball]", "a red ball", False),
+        ("scenes:\n  - a red ball #2\n  - a blue ball", "a red ball", True),
+        ("prompt: 'a red ball' #2 on grass", "a red ball", False),
+        ("prompt: 'a red ball #2 on grass'", "a red ball #2 on grass", False),
+        ("prompt: a red ball # on grass", "a red ball", False),
+        ("prompt: a red ball#2", "a red ball#2", False),
+        ("prompt: a red ball\n#2", "a red ball", False),
+        ("prompt: a red ball\nsampler: {steps: 5} #five", "a red ball", False),
+        ("prompt: a red ball\nseeds: [3] #three", "a red ball", False),
+    ],
+)
+def test_a_comment_that_looks_like_text_is_told(tmp_path: Path, line: str, prompt: str, warned: bool) -> None:
+    got, told = read(tmp_path, line)
+    assert got == prompt
+    assert [("in quotes" in one) for one in told] == [True] * warned
+    if warned:
+        assert "expected a text in quotes, found '#2" in told[0]
+
+
+def test_a_scenes_file_is_looked_at_too(tmp_path: Path) -> None:
+    (tmp_path / "scenes.yaml").write_text("- a red ball #2 on grass\n")
+    _, (told,) = read(tmp_path, "scenes: scenes.yaml")
+    assert "scenes.yaml:1:14" in told
+
+
+@pytest.mark.parametrize(
+    ("override", "prompt"),
+    [
+        ("prompt=a red ball #2 on grass", "a red ball #2 on grass"),
+        ("prompt=a red ball # 2", "a red ball # 2"),
+        ("prompt='a red ball #2'", "a red ball #2"),
+        ("prompt=3 #2", "3 #2"),
+        ("prompt=a red ball", "a red ball"),
+    ],
+)
+def test_an_override_has_no_comments(tmp_path: Path, override: str, prompt: str) -> None:
+    assert read(tmp_path, "prompt: a toy", override) == (prompt, [])
+
+
+FOREIGN = [
+    ("a (red ball:1.5) on grass", "(red ball:1.5)", "attend_and_excite"),
+    ("a (red ball: .8)", "(red ball: .8)", "attend_and_excite"),
+    ("a ((red)) ball", "((red))", "attend_and_excite"),
+    ("a ball++ on grass", "ball++", "attend_and_excite"),
+    ("a ball <lora:x:0.8>", "<lora:x:0.8>", "conditioners"),
+    ("a ball, embedding:bad", "embedding:bad", "conditioners"),
+    ("a [cat:dog:0.5]", "[cat:dog:0.5]", "steps"),
+    ("a cat AND a dog", "AND", "composable"),
+    ("a cat BREAK a dog", "BREAK", "composable"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "found", "hint"), FOREIGN)
+def test_syntax_of_other_programs_is_told(tmp_path: Path, prompt: str, found: str, hint: str) -> None:
+    assert [one for one, _ in foreign_syntax(prompt)] == [found]
+    got, (told,) = read(tmp_path, f"prompt: '{prompt}'")
+    assert got == prompt
+    assert "run.yaml:3:9: expected words" in told
+    assert found in told
+    assert hint in told
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a ball (red, at 12:30)", "a 16:9 photo", "Mr. and Mrs. [sic]", "C++ code", "a (small) cat", "a -- b"],
+)
+def test_ordinary_texts_are_not(prompt: str) -> None:
+    assert list(foreign_syntax(prompt)) == []
+
+
+def test_python_is_told_too() -> None:
+    from weft.testing import random_pipeline
+
+    with pytest.warns(SceneWarning, match=r"found '\(red ball:1.5\)'"):
+        random_pipeline().generate(Scene("a (red ball:1.5)"), steps=1, attention=False)
+
+
+def test_a_negative_prompt_is_looked_at(tmp_path: Path) -> None:
+    _, (told,) = read(tmp_path, "prompt: a toy\nnegative_prompt: '(bad:1.4)'")
+    assert "run.yaml:4:18" in told
