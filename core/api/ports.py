@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
+from ..errors import UserError
+
 AnyEntry = TypeVar("AnyEntry", bound="Entry")  # not Self, which beartype cannot check on a lone method
 
 
@@ -65,18 +67,43 @@ class TextStates(Entry):
 
 @dataclass(frozen=True, eq=False)
 class ContextTokens(Entry):
-    """Port 2, extra context tokens with an attention of their own, added to the text's: ``text + s * extra``.
+    """Port 2, extra context tokens, a sequence of any length beside the text, or in its place.
+
+    How they join, with the weight ``w``, the strength times the region:
+
+    - ``added``: an attention of their own, added to the text's: ``text + w * extra`` (IP-Adapter, arXiv 2308.06721).
+    - ``instead``: an attention of their own, in place of the text's: ``(1 - w) * text + w * extra``; of several, each
+      in place of the text and of those before it. At weight 1 the branch's context is replaced, below it mixed, within
+      a region only there: a prompt, or a negative prompt, for one subject.
+    - ``shared``: one softmax with the text's tokens, with ``log w`` added to their scores.
 
     Args:
-        tokens: extra keys' and values' source.
+        tokens: extra keys' source, and the values' by default.
         projections: key and value projections by transformer block path; a block that is not named takes part with
-            its own text projections when the mapping is empty, and not at all otherwise.
+            its own text projections when the mapping is empty, and not at all otherwise. Not with ``shared``.
         region: where the result is added, as a mask in [0, 1] of the whole image; None is everywhere.
+        joined: how.
+        values: the values' source, where it is another sequence (as in arXiv 2212.05032); not with ``shared``.
     """
 
     tokens: Float[Tensor, "m d"]
     projections: Mapping[str, tuple[nn.Module, nn.Module]] = field(default_factory=dict)
     region: Float[Tensor, "h w"] | None = None
+    joined: Literal["added", "instead", "shared"] = "added"
+    values: Float[Tensor, "_m d"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.joined == "shared" and (self.projections or self.values is not None):
+            place = "ContextTokens, joined 'shared'"
+            raise UserError(place, "the text's own projections and one sequence", "others")
+        if self.values is not None and self.values.shape != self.tokens.shape:
+            shape, other = tuple(self.tokens.shape), tuple(self.values.shape)
+            raise UserError("ContextTokens, 'values'", f"the shape of the tokens, {shape}", str(other))
+
+    @property
+    def sources(self) -> Float[Tensor, "k m d"]:
+        """What the keys are made of, and, where it is another sequence, the values."""
+        return self.tokens[None] if self.values is None else torch.stack([self.tokens, self.values])
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from ..errors import UserError
 from ..scene.scene import Scene
 from ..unet.conditions import Conditions, gather
 from ..unet.forward import UNetForward
+from ..unet.shared_tokens import with_shared
 from ..unet.weight_deltas import apply_deltas
 from .guarded import guarded
 
@@ -155,7 +156,8 @@ class PreparedScene:
         for entry in entries:
             if isinstance(entry, TextStates):
                 context = entry.write(context)
-        return Row(context[0].to(model.dtype), entries, text.added)
+        context, regions = with_shared(context[0], entries)
+        return Row(context.to(model.dtype), (*entries, *regions), text.added)
 
 
 @dataclass(frozen=True)

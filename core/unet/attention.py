@@ -5,6 +5,8 @@ Without contributions the arithmetic is that of diffusers' `AttnProcessor2_0`, b
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from jaxtyping import Float
@@ -99,6 +101,8 @@ def cross_attention(
     changed = _edited(probabilities[rows], edits, site, "cross", step)
     changed = changed if edits.rows is None else probabilities.index_copy(0, edits.rows, changed)
     attended = (changed @ heads_first[2]).transpose(1, 2)
+    if segments.weights is not None and segments.weighted[0]:
+        attended = attended * segments.weights[0].to(attended)[:, :, None, None]
     if len(segments.lengths) > 1:
         attended = attended + attend(query, segments.without_first(), finite=True)[0]
     return _out(layer, attended), probabilities[look.rows] if wanted else None
@@ -113,27 +117,35 @@ def _segments(layer: Attention, site: Site, conditions: Conditions) -> Segments:
     """The text's keys and values, and those of all extra context tokens that take part here."""
     context = conditions.context
     parts = [Segment(_heads(layer, layer.to_k(context)), _heads(layer, layer.to_v(context)))]
+    texts = [0]  # the text, and what stands in its place
     for group in conditions.tokens:
         projections = group.entry.projections
-        if projections and site.path not in projections:
-            continue
+        if group.entry.joined == "shared" or (projections and site.path not in projections):
+            continue  # shared tokens are in the context already
         # rows without these tokens have weight 0
-        blank = group.state.new_zeros(len(context), *group.state.shape[1:]).to(context)
+        sources = group.state.to(context)  # r k m d
+        blank = sources.new_zeros(len(context), *sources.shape[1:])
         if projections:
             to_k, to_v = projections[site.path]
-            key, value = to_k(group.state.to(context)), to_v(group.state.to(context))
+            key, value = to_k(sources[:, 0]), to_v(sources[:, -1])
             empty = key.new_zeros(len(context), *key.shape[1:])
             key, value = group.put(empty, key), group.put(empty, value)
         else:
             # weight deltas on the text's projections know the rows of the whole batch, so project all of it
-            state = group.put(blank, group.state.to(context))
-            key, value = layer.to_k(state), layer.to_v(state)
+            sources = group.put(blank, sources)
+            key, value = layer.to_k(sources[:, 0]), layer.to_v(sources[:, -1])
         weight = rearrange(group.strength.float(), "r -> r 1")
         if group.entry.region is not None:
             weight = weight * rearrange(resize(group.entry.region[None], site.grid), "1 h w -> 1 (h w)").to(
                 weight
             )
         weight = group.put(weight.new_zeros(len(context), weight.shape[1]), weight)
+        if group.entry.joined == "instead":
+            for number in texts:
+                before = parts[number].weight
+                left = 1.0 - weight if before is None else before * (1.0 - weight)
+                parts[number] = replace(parts[number], weight=left)
+            texts.append(len(parts))
         parts.append(Segment(_heads(layer, key), _heads(layer, value), weight))
     return Segments.of(parts)
 

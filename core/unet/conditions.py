@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...kernels.cross_attention import Regions, Segments
@@ -93,6 +93,7 @@ class Conditions:
 
     Args:
         context: text states.
+        padded: which of them stand in for a shorter row's missing ones, and are not attended to; None for none.
         added: what enters by the time embedding, by name.
         rows: what each row is, for map edits.
         sets: by conditioner, rows that belong together; of others each is alone.
@@ -100,6 +101,7 @@ class Conditions:
     """
 
     context: Float[Tensor, "r t d"]
+    padded: Bool[Tensor, "r t"] | None = None
     added: Mapping[str, Float[Tensor, "r ..."]] = field(default_factory=dict)
     rows: MapRows = field(default_factory=MapRows)
     sets: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
@@ -115,12 +117,18 @@ class Conditions:
     _edits: dict[tuple[AttentionKind, str], MapEdits | None] = field(default_factory=dict, repr=False)
 
     def regions_at(self, grid: Grid) -> Regions | None:
-        """What text regions add to the attention scores on a feature map of this size; None when there are none."""
-        if not self.regions:
+        """What text regions, and ends of shorter texts, add to the attention scores on a feature map of this size.
+
+        None when there are none.
+        """
+        if not self.regions and self.padded is None:
             return None
         if grid not in self._regions:
             rows, tokens, _ = self.context.shape
             space, which = [], []
+            if self.padded is not None:
+                space.append(self.context.new_full((rows, grid[0] * grid[1]), MASKED))
+                which.append(self.padded.to(self.context))
             for group in self.regions:
                 kept = resize(group.state, grid)
                 kept = 1.0 - group.column(kept) + group.column(kept) * kept
@@ -189,7 +197,7 @@ class Conditions:
 
 
 def gather(
-    contexts: Sequence[Float[Tensor, "t d"]],
+    contexts: Sequence[Float[Tensor, "_t d"]],
     rows: Sequence[Contribution],
     added: Sequence[Mapping[str, Float[Tensor, "..."]]] = ({},),
     what: MapRows | None = None,
@@ -198,13 +206,13 @@ def gather(
     """Group the contributions of all rows by port and module.
 
     Args:
-        contexts: every row's text states, with port 2's overwriting already applied.
+        contexts: every row's text states, of any length, with port 2's overwriting already applied.
         rows: every row's contribution.
         added: what enters every row's time embedding, by the same names.
         what: what each row is, for map edits; by default a sample of its own.
         sets: by conditioner, rows that belong together.
     """
-    context = torch.stack(list(contexts))
+    context, padded = _of_one_length(contexts)
     for entries in rows:
         for entry in entries:
             if not isinstance(entry, _KNOWN):
@@ -219,13 +227,14 @@ def gather(
 
     return Conditions(
         context,
+        padded,
         {name: torch.stack([row[name] for row in added]) for name in added[0]},
         what or MapRows(tuple(range(len(rows))), sets=tuple((row,) for row in range(len(rows)))),
         sets or {},
         tokens=groups(
             ContextTokens,
-            lambda e: e.tokens,
-            lambda e: (id(e.projections) if e.projections else 0, id(e.region)),
+            lambda e: e.sources,
+            lambda e: (id(e.projections) if e.projections else 0, id(e.region), e.joined),
         ),
         regions=groups(TextRegion, lambda e: e.mask, lambda e: tuple(e.positions.tolist())),
         inserts=groups(BlockInsert, lambda e: e.state, lambda e: id(e.modules)),
@@ -236,6 +245,21 @@ def gather(
         channels=groups(InputChannels, lambda e: e.channels, lambda e: id(e.convolution)),
         deltas=groups(WeightDelta, lambda e: torch.empty(0), lambda e: (e.path, id(e.up), id(e.down))),
     )
+
+
+def _of_one_length(
+    contexts: Sequence[Float[Tensor, "_t d"]],
+) -> tuple[Float[Tensor, "r t d"], Bool[Tensor, "r t"] | None]:
+    """The rows' texts as long as the longest, and what of them is not to be attended to.
+
+    Shorter ones begin anew: for modules that do not know what is padded, a text twice is as the text once.
+    """
+    lengths = [len(one) for one in contexts]
+    if min(lengths) == max(lengths):
+        return torch.stack(list(contexts)), None
+    places = torch.arange(max(lengths))
+    context = torch.stack([one[places % len(one)] for one in contexts])
+    return context, (places >= torch.tensor(lengths)[:, None]).to(context.device)
 
 
 def _group(

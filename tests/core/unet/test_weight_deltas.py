@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from weft.core.api.ports import WeightDelta
+from weft.core.api.ports import BlockInsert, WeightDelta
 from weft.core.unet.conditions import gather
+from weft.core.unet.forward import UNetForward
 from weft.core.unet.weight_deltas import apply_deltas, installed
+from weft.testing import random_unet
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -80,3 +82,26 @@ def test_a_strength_of_0_is_no_delta_bit_for_bit() -> None:
     plain = layer(x)
     with apply_deltas(nn.ModuleDict({"layer": layer}), [huge]) as changed:
         assert torch.equal(changed["layer"](x), plain)
+
+
+@torch.no_grad()
+def test_a_module_that_calls_a_changed_layer_gets_the_models_own() -> None:
+    """Re-entry: an insert calls a layer that deltas change for other rows, and sees it without them."""
+    unet = random_unet()
+    block = "down_blocks.0.attentions.0.transformer_blocks.0"
+    path = f"{block}.attn2.to_q"
+    layer, seen = unet.get_submodule(path), []
+
+    def insert(hidden: Tensor, state: Tensor, strength: Tensor, grid: tuple[int, int]) -> Tensor:
+        again = layer(hidden)
+        seen.append(torch.equal(again, F.linear(hidden, layer.weight, layer.bias)))
+        return hidden + again
+
+    delta = low_rank(path, 32, 32, 2)
+    rows = [(delta,), (BlockInsert({block: insert}, torch.zeros(1)),)]
+    latents, context = normal(1, 4, 8, 8), normal(7, 32)
+    both = UNetForward(unet)(latents, torch.tensor(500), gather([context] * 2, rows))
+    assert seen == [True]
+    alone = [UNetForward(unet)(latents, torch.tensor(500), gather([context], [row])) for row in rows]
+    torch.testing.assert_close(both, torch.cat(alone), rtol=0, atol=1e-5)
+    assert not layer._forward_hooks
