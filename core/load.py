@@ -17,16 +17,17 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from .api.family import Family
-from .api.load_settings import OTHER_ARGUMENTS, LoadSettings, dtype_name
+from .api.load_settings import OTHER_ARGUMENTS, LoadSettings, dtype_name, prediction_name
 from .api.plugin import ModelCard
 from .api.registry import registry
-from .api.schedulers import scheduler_fields
+from .api.schedulers import own_scheduler, scheduler_fields
 from .checkpoints.config import plain_config
 from .checkpoints.files import model_files, vae_at, weights_files
 from .checkpoints.gated import unet_configuration, without_grounding
 from .checkpoints.hub import hub_folder, is_hub_id
 from .checkpoints.kind import check_model
-from .checkpoints.tensors import fill_module, read_all_tensors, read_config, read_tensors
+from .checkpoints.noise_schedule import folder_schedule, marked
+from .checkpoints.tensors import fill_module, read_all_tensors, read_config, read_metadata, read_tensors
 from .checkpoints.tokenizer import read_tokenizer
 from .errors import UserError, did_you_mean
 from .families import FAMILIES, family_of, family_of_file
@@ -60,6 +61,7 @@ def load(
     vae: str | Path | None = None,
     vae_slicing: bool = False,
     vae_tiling: bool = False,
+    prediction_type: str | None = None,
     **others: Any,
 ) -> Pipeline:
     """A pipeline.
@@ -73,6 +75,9 @@ def load(
         vae: a file or a folder of another autoencoder, which checkpoints without one need.
         vae_slicing: decode the images of a batch one by one, in less memory.
         vae_tiling: decode large images in tiles, in less memory; seams may be seen.
+        prediction_type: what the UNet was trained to predict, ``epsilon``, ``v_prediction`` or ``sample``, where the
+            model's files do not say, or not what is right. A folder says it in its scheduler's configuration, a single
+            file by the tensors ``v_pred`` and ``ztsnr`` or by ``modelspec.prediction_type`` in its metadata.
         others: names that other programs have for these, each refused with a hint.
 
     Raises:
@@ -90,6 +95,7 @@ def load(
         vae=None if vae is None else expanded(Path(vae)),
         vae_slicing=vae_slicing,
         vae_tiling=vae_tiling,
+        prediction_type=prediction_name(prediction_type),
     )
     name, path = str(model), expanded(Path(model))
     card = registry().model(name)
@@ -140,7 +146,8 @@ def _from_folder(name: str, folder: Path, settings: LoadSettings) -> Pipeline:
     read = {"unet", "vae", *family.towers} - ({"vae"} if settings.vae is not None else set())
     parts = {part: read_all_tensors(weights_files(folder / part, settings.variant)) for part in sorted(read)}
     parts["unet"] = without_grounding(parts["unet"])
-    return _assemble(name, family, folder, folder, files, parts, settings)
+    schedule = folder_schedule(folder, scheduler_fields())
+    return _assemble(name, family, folder, folder, files, parts, schedule, settings)
 
 
 def _from_file(name: str, path: Path, settings: LoadSettings) -> Pipeline:
@@ -155,7 +162,8 @@ def _from_file(name: str, path: Path, settings: LoadSettings) -> Pipeline:
     configs = {part: read_config(base / part / "config.json") for part in ("unet", "vae", *family.towers)}
     without = () if settings.vae is None else ("vae",)
     parts = family.split(tensors, configs, path.name, without)
-    return _assemble(name, family, base, None, files, parts, settings)
+    schedule = marked(folder_schedule(base, scheduler_fields()), tensors, read_metadata(path))
+    return _assemble(name, family, base, None, files, parts, schedule, settings)
 
 
 def _assemble(
@@ -165,6 +173,7 @@ def _assemble(
     folder: Path | None,
     files: FileDigests,
     parts: dict[str, dict[str, Tensor]],
+    schedule: dict[str, Any],
     settings: LoadSettings,
 ) -> Pipeline:
     assert settings.device is not None
@@ -187,8 +196,9 @@ def _assemble(
         part: (_tokenizer(name, configs / family.towers[part], text), text.to(device))
         for part, text in towers.items()
     }
-    scheduler = read_config(configs / "scheduler" / "scheduler_config.json")
-    schedule = plain_config(scheduler, scheduler_fields(), "file 'scheduler/scheduler_config.json'")
+    own_scheduler(schedule)  # refuses a class that it cannot be drawn with
+    if settings.prediction_type is not None:
+        schedule["prediction_type"] = settings.prediction_type
     text = family.text_encoder(pairs)
     unet, vae = unet.to(device), vae.to(device)
     return Pipeline(name, text, unet, vae, schedule, folder, files=files, loaded=settings)

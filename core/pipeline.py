@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,25 +17,28 @@ from .api.branches import Branch
 from .api.conditioner import Conditioner
 from .api.family import Family
 from .api.generation_settings import GenerationSettings, Reproducibility
-from .api.guidance import DEFAULT_GUIDANCE, MAP_POSITIONS, Batch, Guidance
+from .api.guidance import DEFAULT_GUIDANCE, MAP_POSITIONS, Guidance
 from .api.load_settings import LoadSettings
 from .api.model_view import ModelView
 from .api.plugin_loading import SUFFIX
 from .api.registry import registry
 from .api.sampler_settings import BATCH_SIZE, SamplerSettings
-from .api.schedulers import make_scheduler
+from .api.schedulers import Scheduler
 from .api.text_encoder import TextEncoder
 from .errors import UserError
 from .families import family_of
 from .provenance.read_files import files_with_own, read_files
 from .result import Result, Sample
+from .sampling.arguments import latents_of, named_once, scenes_of, seeds_of, share, side, whole
 from .sampling.branch_evaluator import BranchEvaluator, PreparedScene
 from .sampling.checks import in_branches, refusals
-from .sampling.companions import SceneSet, companions, together
-from .sampling.denoise import Denoising
-from .sampling.events import Events
+from .sampling.companions import SceneSet, companions
+from .sampling.denoise import Denoised
+from .sampling.generation import Generation, Samples
 from .sampling.guidance_chain import GuidanceChain
 from .sampling.progress import Progress, ProgressEvents, bar
+from .sampling.scheduler_choice import SchedulerChoice, choose, inverse
+from .scene.field_error import quoted
 from .scene.pixels import to_images
 from .scene.reading import warn_of_syntax, warn_of_unread
 from .scene.scene import Scene
@@ -111,15 +113,19 @@ class Pipeline:
     @torch.no_grad()
     def generate(
         self,
-        scene: Scene | Sequence[Scene],
+        scene: str | Scene | Iterable[str | Scene],
         conditioners: Sequence[str | Conditioner] = (),
         guidance: Sequence[str | Guidance] = DEFAULT_GUIDANCE,
         *,
         steps: int = 50,
-        scheduler: str = "ddim",
-        seeds: Sequence[int] = (0,),
+        scheduler: str | Scheduler | None = None,
+        scheduler_options: Mapping[str, Any] | None = None,
+        seeds: Iterable[int] = (0,),
         height: int | None = None,
         width: int | None = None,
+        latents: Float[Tensor, "images c h w"] | None = None,
+        strength: float | None = None,
+        until: float | None = None,
         batch_size: int = BATCH_SIZE,
         reproducibility: Reproducibility = "normal",
         attention: bool = True,
@@ -129,14 +135,25 @@ class Pipeline:
         """Draw every scene with every seed.
 
         Args:
-            scene: one scene, or several.
+            scene: one scene, or several; a prompt is a scene of its own.
             conditioners: names, or instances with parameters. The scene says what; these say how it enters the UNet.
             guidance: the chain of strategies, applied in order; names, or instances. Classifier-free by default.
             steps: of the scheduler, at least 1.
-            scheduler: one of `weft.core.api.schedulers.SCHEDULERS`, by the name that run files use.
+            scheduler: a name of `weft.core.api.schedulers.SCHEDULERS` or of an installed distribution, as in run files;
+                or an object in diffusers' form, which is copied. By default the one that the model's folder names, with
+                ``ddim`` for PNDM, which every Stable Diffusion 1.x names.
+            scheduler_options: arguments of the scheduler's class and of its methods, such as ``use_karras_sigmas`` or
+                ``eta``; they go before what the model says.
             seeds: one image each. A seed means the same image alone or in a batch.
             height: in pixels, a multiple of the latent factor; the model's own by default.
             width: likewise.
+            latents: to begin with, for every scene and then every seed: standard normal noise in place of the seeds';
+                with a strength, the latents of the step where the run begins, such as `Result.latents` of a run that
+                ended there.
+            strength: share of the steps that are taken, up to the last, in (0, 1]: the run begins from the scene's
+                source with the noise of its first step, as diffusers' image-to-image pipelines do; the source's latents
+                are the mean of what the autoencoder gives. By default all steps, from noise alone.
+            until: share of the steps after which the run ends, in (0, 1]; its latents are as noisy as they then are.
             batch_size: images that are denoised together; the companions that plugins want beside one are not counted.
             reproducibility: with ``exact``, every image is denoised alone, or with its companions, whatever
                 ``batch_size`` says, so that it is the same bit for bit whatever is drawn beside it: with several
@@ -153,42 +170,65 @@ class Pipeline:
             UserError: an argument, a name or a field of the scene is wrong.
             PluginError: a plugin failed; the message names it and the step.
         """
-        scenes = [scene] if isinstance(scene, Scene) else list(scene)
-        sampler = self._sampler(scheduler, steps, width, height, batch_size, reproducibility)
-        if not scenes or not seeds:
-            raise UserError("field 'seeds'" if scenes else "scene", "at least one", "none")
-        instances = [_resolved(item, "conditioner", Conditioner) for item in conditioners]
-        chain = GuidanceChain([_resolved(item, "guidance", Guidance) for item in guidance])
-        named = in_branches(instances)
-        brought = chain.brought()
-        everything = {**named, **brought, **chain.by_key}
-        beside = [companions(everything, one) for one in scenes]
-        others = [one for wanted in beside for part in wanted.values() for one in part]
-        for _, error in refusals([*scenes, *others], instances, chain.strategies):
-            raise error
+        scenes, seeds = scenes_of(scene), seeds_of(seeds)
+        choice = choose(scheduler, scheduler_options, self.scheduler)
+        sampler = self._sampler(choice, steps, width, height, batch_size, reproducibility, strength, until)
+        instances, chain = self._plugins(conditioners, guidance)
+        unwritten = [choice.unwritten, "" if latents is None else "latents, which were given"]
+        settings = self._settings(scenes, instances, chain.strategies, sampler, reproducibility, unwritten)
         warn_of_syntax([one.prompt for one in scenes], stacklevel=3)
-        warn_of_unread(scenes, [one.scene_fields for one in (*instances, *chain.strategies)], stacklevel=3)
-        settings = self._settings(instances, chain.strategies, sampler, reproducibility)
-        settings = replace(
-            settings, references=read_files(scenes, [*instances, *chain.strategies, self.loaded])
-        )
-        model = self.view(settings.size)
-        prepared = {id(one): PreparedScene(one, model, named | brought) for one in [*scenes, *others]}
-        sets = [
-            SceneSet(
-                prepared[id(one)],
-                {key: tuple(prepared[id(other)] for other in part) for key, part in wanted.items()},
-            )
-            for one, wanted in zip(scenes, beside, strict=True)
-        ]
-        samples = [(one, seed) for one in sets for seed in seeds]
-        size = settings.batch_size
+        run = self._generation(scenes, instances, chain, choice, sampler, latents is None)
+        samples = [(one, seed) for one in run.scenes for seed in seeds]
+        begin = latents_of(latents, len(samples), run.model)
+        size, batches = settings.batch_size, []
         with bar(progress, len(samples)) as report:
-            events = ProgressEvents(report, on_batch, len(samples))
-            generation = _Generation(self, model, chain, Branch.full(named), settings, attention, events)
-            return Result.merge(
-                [generation.batch(samples[i : i + size]) for i in range(0, len(samples), size)]
-            )
+            events = ProgressEvents(report, on_batch, len(samples), previews=callable(progress))
+            for part in (slice(i, i + size) for i in range(0, len(samples), size)):
+                events.batch_started(len(samples[part]))
+                noise = None if begin is None else begin[part]
+                denoised = run.denoised(samples[part], noise, attention, events)
+                batches.append(self._result(samples[part], denoised, settings, run.full))
+                events.batch_finished(batches[-1])
+        return Result.merge(batches)
+
+    @torch.no_grad()
+    def invert(
+        self,
+        scene: Scene | Iterable[Scene],
+        conditioners: Sequence[str | Conditioner] = (),
+        guidance: Sequence[str | Guidance] = (),
+        *,
+        steps: int = 50,
+        height: int | None = None,
+        width: int | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Float[Tensor, "scenes c h w"]:
+        """The noise from which ``ddim`` draws each scene's source, through the same conditioners.
+
+        DDIM inversion (Song et al. 2021, arXiv 2010.02502, section 4.3; Mokady et al. 2023, arXiv 2211.09794, section
+        3.1): exact in the limit of many steps, and with guidance of scale 1, which is the default. `generate` draws
+        from it with ``latents=``, ``scheduler="ddim"`` and as many steps.
+
+        Args:
+            scene: with a source; one, or several.
+            conditioners: as for `generate`.
+            guidance: none by default.
+            steps: of the inversion.
+            height: as for `generate`.
+            width: likewise.
+            batch_size: scenes together.
+
+        Raises:
+            UserError: a scene has no source, or as `generate`.
+        """
+        scenes, choice = scenes_of(scene), inverse(self.scheduler)
+        sampler = self._sampler(choice, steps, width, height, batch_size, "normal", 1.0, None)
+        instances, chain = self._plugins(conditioners, guidance)
+        run = self._generation(scenes, instances, chain, choice, sampler, begins_at_source=True)
+        samples = [(one, 0) for one in run.scenes]
+        size = sampler.batch_size or BATCH_SIZE
+        parts = [samples[i : i + size] for i in range(0, len(samples), size)]
+        return torch.cat([run.inverted(part) for part in parts])
 
     def predict(
         self,
@@ -237,12 +277,14 @@ class Pipeline:
 
     def _sampler(
         self,
-        scheduler: str,
+        choice: SchedulerChoice,
         steps: int,
         width: int | None,
         height: int | None,
         batch_size: int,
         reproducibility: Reproducibility,
+        strength: float | None,
+        until: float | None,
     ) -> SamplerSettings:
         """The settings with what is the model's own written out.
 
@@ -250,28 +292,102 @@ class Pipeline:
             UserError: one of them is wrong.
         """
         if reproducibility not in get_args(Reproducibility):
-            raise UserError("field 'reproducibility'", "'normal' or 'exact'", repr(reproducibility))
-        make_scheduler(scheduler, self.scheduler)
+            raise UserError("field 'reproducibility'", "'normal' or 'exact'", quoted(reproducibility))
         native, factor = self.size, self.family.latent_factor(self.vae.config)
-        size = {"height": height or native[0], "width": width or native[1]}
-        for name, side in size.items():
-            if side < factor or side % factor:
-                near = f"{max(factor, round(side / factor) * factor)} is near."
-                raise UserError(f"field '{name}'", f"a multiple of {factor} pixels", str(side), near)
-        for name, count in (("steps", steps), ("batch_size", batch_size)):
-            if count < 1:
-                raise UserError(f"field '{name}'", "at least 1", str(count))
-        if steps > int(self.scheduler.get("num_train_timesteps", 1000)):
-            raise UserError("field 'steps'", f"at most {self.scheduler['num_train_timesteps']}", str(steps))
-        together = 1 if reproducibility == "exact" else batch_size
-        return SamplerSettings(scheduler, steps, **size, batch_size=together)
+        size = {
+            "width": side("field 'width'", width, native[1], factor),
+            "height": side("field 'height'", height, native[0], factor),
+        }
+        steps = whole("field 'steps'", steps, 1)
+        choice.check(self.scheduler, steps)
+        together = whole("field 'batch_size'", batch_size, 1)
+        return SamplerSettings(
+            choice.name,
+            steps,
+            **size,
+            batch_size=1 if reproducibility == "exact" else together,
+            scheduler_options=choice.options,
+            strength=share("field 'strength'", strength),
+            until=share("field 'until'", until),
+        )
+
+    def _plugins(
+        self, conditioners: Sequence[str | Conditioner], guidance: Sequence[str | Guidance]
+    ) -> tuple[list[Conditioner], GuidanceChain]:
+        """The plugins that are named.
+
+        Raises:
+            UserError: there is no such plugin.
+        """
+        named = named_once(conditioners, "conditioners", Conditioner)
+        instances = [_resolved(item, "conditioner", Conditioner) for item in named]
+        named = named_once(guidance, "guidance", Guidance)
+        return instances, GuidanceChain([_resolved(item, "guidance", Guidance) for item in named])
+
+    def _generation(
+        self,
+        scenes: Sequence[Scene],
+        conditioners: Sequence[Conditioner],
+        chain: GuidanceChain,
+        choice: SchedulerChoice,
+        sampler: SamplerSettings,
+        begins_at_source: bool,
+    ) -> Generation:
+        """The scenes with their companions, read by every conditioner and, where the run begins there, their sources.
+
+        Raises:
+            UserError: a plugin cannot serve a scene.
+        """
+        assert sampler.height is not None
+        assert sampler.width is not None
+        model, named, brought = (
+            self.view((sampler.height, sampler.width)),
+            in_branches(conditioners),
+            chain.brought(),
+        )
+        beside = [companions({**named, **brought, **chain.by_key}, one) for one in scenes]
+        others = [one for wanted in beside for part in wanted.values() for one in part]
+        for _, error in refusals([*scenes, *others], conditioners, chain.strategies):
+            raise error
+        readers = [one.scene_fields for one in (*conditioners, *chain.strategies)]
+        warn_of_unread(scenes, [*readers, sampler.scene_fields], stacklevel=4)
+        sources = [
+            model.source_latents(one) for one in scenes if begins_at_source and sampler.strength is not None
+        ]
+        prepared = {id(one): PreparedScene(one, model, named | brought) for one in [*scenes, *others]}
+        sets = [
+            SceneSet(
+                prepared[id(one)],
+                {key: tuple(prepared[id(other)] for other in part) for key, part in wanted.items()},
+            )
+            for one, wanted in zip(scenes, beside, strict=True)
+        ]
+        full = Branch.full(named)
+        return Generation(model, self.compiled, chain, full, choice, sampler, sets, sources)
+
+    def _result(
+        self, samples: Samples, denoised: Denoised, settings: GenerationSettings, full: Branch
+    ) -> Result:
+        latents, maps = denoised.latents[: len(samples)], denoised.maps
+        return Result(
+            images=self.decode(latents),
+            latents=latents,
+            samples=tuple(
+                Sample(one.scene.scene, seed, one.scene.tokens(full).without_words()) for one, seed in samples
+            ),
+            maps=None if maps is None else tuple(maps[: len(samples)]),
+            trace=denoised.trace,
+            settings=settings,
+        )
 
     def _settings(
         self,
+        scenes: Sequence[Scene],
         conditioners: Sequence[Conditioner],
         guidance: Sequence[Guidance],
         sampler: SamplerSettings,
         reproducibility: Reproducibility,
+        unwritten: Sequence[str],
     ) -> GenerationSettings:
         device = self.unet.device
         on_gpu = device.type == "cuda"
@@ -289,63 +405,10 @@ class Pipeline:
             dtype=str(self.unet.dtype).removeprefix("torch."),
             threads=torch.get_num_threads(),
             files=files_with_own(self.files, self.folder),
+            references=read_files(scenes, [*conditioners, *guidance, self.loaded]),
             loaded=self.loaded,
+            unwritten="; ".join(filter(None, unwritten)),
         )
-
-
-@dataclass(frozen=True)
-class _Generation:
-    """What all batches of one call of `Pipeline.generate` share."""
-
-    pipe: Pipeline
-    model: ModelView
-    chain: GuidanceChain
-    full: Branch
-    settings: GenerationSettings
-    attention: bool
-    events: Events
-
-    def batch(self, asked: Sequence[tuple[SceneSet, int]]) -> Result:
-        """Draw some scenes, each with its seed."""
-        pipe, model, sampler = self.pipe, self.model, self.settings.sampler
-        self.events.batch_started(len(asked))
-        batch = together(asked)
-        samples = batch.samples
-        generators = [torch.Generator("cpu").manual_seed(seed) for _, seed in samples]
-        scheduler = make_scheduler(sampler.scheduler, pipe.scheduler)
-        paths = cache(partial(pipe.map_paths, model.latent_size))
-        denoised = Denoising(
-            evaluator=BranchEvaluator(
-                UNetForward(pipe.unet, pipe.compiled), [one for one, _ in samples], batch.sets
-            ),
-            batch=Batch([one.scene for one, _ in samples], model, scheduler, generators),
-            chain=self.chain,
-            sets=batch.sets,
-            full=self.full,
-            map_paths=paths,
-            recorded=paths() if self.attention else frozenset(),
-            events=self.events,
-        ).run(self._noise(generators), sampler.steps)
-        latents = denoised.latents[: len(asked)]
-        result = Result(
-            images=pipe.decode(latents),
-            latents=latents,
-            samples=tuple(
-                Sample(one.scene, seed, one.tokens(self.full).without_words())
-                for one, seed in samples[: len(asked)]
-            ),
-            maps=tuple(denoised.maps[: len(asked)]) if denoised.maps is not None else None,
-            trace=denoised.trace,
-            settings=self.settings,
-        )
-        self.events.batch_finished(result)
-        return result
-
-    def _noise(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "s c h w"]:
-        model = self.model
-        shape = (1, int(model.vae.config["latent_channels"]), *model.latent_size)
-        noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
-        return noise.to(model.device, torch.promote_types(model.dtype, torch.float32))
 
 
 def _resolved(item: Any, kind: str, base: type[Any]) -> Any:

@@ -69,7 +69,8 @@ def _small_print(runs: Sequence[Run]) -> list[str]:
         for kind, plugins in (("conditioners", first.conditioners), ("guidance", first.guidance))
         if plugins
     ]
-    sampler = f"{width} x {height} pixels, {first.sampler.scheduler}, {first.sampler.steps} steps"
+    scheduler = first.sampler.scheduler or "the model's scheduler"
+    sampler = f"{width} x {height} pixels, {scheduler}, {first.sampler.steps} steps"
     count = f"{seeds} seed{'s' if seeds > 1 else ''}"
     variants = f", {len(runs)} variants" if len(runs) > 1 else ""
     return [f"{sampler}, {count}{variants}", "; ".join(named)]

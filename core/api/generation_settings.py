@@ -31,6 +31,7 @@ class GenerationSettings:
         files: of the model, as they were read.
         references: images of the scenes and files of plugins, by their absolute paths, as they were read.
         loaded: how the model was loaded.
+        unwritten: what no run file can hold, so that the image cannot be drawn again from one; empty for nothing.
     """
 
     model: str
@@ -46,6 +47,7 @@ class GenerationSettings:
     files: FileDigests = field(default_factory=FileDigests, compare=False, repr=False)
     references: FileDigests = field(default_factory=FileDigests, compare=False, repr=False)
     loaded: LoadSettings = field(default_factory=LoadSettings)
+    unwritten: str = ""
 
     @property
     def size(self) -> tuple[int, int]:

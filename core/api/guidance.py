@@ -47,12 +47,14 @@ class Step:
         total: number of scheduler calls.
         timestep: the scheduler's timestep, on the training grid of 0 to 999.
         full: the branch with every conditioner of the run present.
+        visit: how often this step was taken before; see `Guidance.travel_back`.
     """
 
     index: int
     total: int
     timestep: float
     full: Branch
+    visit: int = 0
 
     @property
     def fraction(self) -> float:
@@ -182,6 +184,15 @@ class Guidance(Plugin):
             step: where the sampler is.
         """
         return guided
+
+    def travel_back(self, step: Step) -> int:
+        """How many steps to go back after this one, with the noise that they took away drawn anew; 0 for none.
+
+        1 repeats the step. A step that is taken again has a higher `Step.visit`, by which the strategy knows when to
+        go on (Lugmayr et al. 2022, RePaint, arXiv 2201.09865, algorithm 1; Bansal et al. 2023, Universal Guidance,
+        arXiv 2302.07121, section 3.3). Where several strategies ask, the longest way is taken.
+        """
+        return 0
 
 
 def require_conditioners(names: Iterable[str], conditioners: Mapping[str, Conditioner], place: str) -> None:

@@ -19,6 +19,7 @@ import pluggy
 
 from .metric import Metric
 from .plugin import ModelCard, Plugin
+from .scheduler_entry import SchedulerEntry
 
 GROUP = "weft"
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -42,3 +43,11 @@ def weft_models() -> Mapping[str, ModelCard] | None:
 @hookspec
 def weft_metrics() -> Mapping[str, Metric] | None:
     """What run files can have measured, by name. Called by the registry when a metric is looked up. None means none."""
+
+
+@hookspec
+def weft_schedulers() -> Mapping[str, SchedulerEntry] | None:
+    """Schedulers by name. Called by the registry when one is named that Weft does not bring. None means none.
+
+    The entry point's name is that of one of them, so that a run which names it loads no other.
+    """

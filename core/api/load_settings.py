@@ -13,8 +13,11 @@ from ..scene.record import record
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 """Of parameters."""
+Prediction = Literal["epsilon", "v_prediction", "sample"]
+"""What a UNet was trained to predict: the noise, the velocity, or the latents without noise."""
 Device = Annotated[str, Field(pattern=r"^[a-z]+(:\d{1,2})?$")]
 Variant = Annotated[str, Field(pattern=r"^\w{1,40}$")]
+PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 OTHER_NAMES = {
@@ -57,6 +60,7 @@ class LoadSettings:
         vae: a file or a folder of another autoencoder; checkpoints without one need it.
         vae_slicing: decode the images of a batch one by one, in less memory.
         vae_tiling: decode large images in tiles, in less memory; seams may be seen.
+        prediction_type: what the model was trained to predict, where its files do not say, or not what is right.
     """
 
     device: Device | None = None
@@ -65,6 +69,7 @@ class LoadSettings:
     vae: Path | None = None
     vae_slicing: bool = False
     vae_tiling: bool = False
+    prediction_type: Prediction | None = None
 
     def options(self) -> dict[str, Any]:
         """What is not as by default, as arguments of `weft.load`."""
@@ -85,3 +90,18 @@ def dtype_name(dtype: object) -> Dtype:
     meant = OTHER_NAMES.get(name.lower())
     hint = f"Did you mean '{meant}'?" if meant else did_you_mean(name, DTYPES)
     raise UserError("field 'dtype'", f"one of {', '.join(DTYPES)}", f"'{name}'", hint)
+
+
+def prediction_name(prediction: object) -> Prediction | None:
+    """What a UNet predicts, by its name; None for what its files say.
+
+    Raises:
+        UserError: there is none of the name.
+    """
+    if prediction is None:
+        return None
+    for known in PREDICTIONS:
+        if prediction == known:
+            return known
+    hint = did_you_mean(str(prediction), PREDICTIONS)
+    raise UserError("field 'prediction_type'", f"one of {', '.join(PREDICTIONS)}", f"'{prediction}'", hint)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..checkpoints.tensors import read_tensors
 from ..errors import UserError
-from ..scene.pixels import open_mask
-from ..scene.scene import Subject
+from ..scene.pixels import open_image, open_mask, to_tensor
+from ..scene.scene import Scene, Subject
 from .family import Family
 from .image_encoder import ARCHITECTURE, CONFIG, ImageTower, load_tower
 from .image_encoder import FOLDER as TOWER
@@ -69,6 +69,23 @@ class ModelView:
     def latents(self, pixels: Float[Tensor, "s 3 _h _w"]) -> Float[Tensor, "s c h w"]:
         """Latents of pixels in [-1, 1], the mean of what the autoencoder gives, scaled as the UNet reads them."""
         return self.family.to_latents(self.vae, pixels).to(self.device)
+
+    @torch.no_grad()
+    def source_latents(self, scene: Scene) -> Float[Tensor, "c h w"]:
+        """Latents of a scene's source, as `latents`.
+
+        Raises:
+            UserError: there is no source, it cannot be read, or it has another size than the image.
+        """
+        place = "scene, field 'source'"
+        if scene.source is None:
+            raise UserError(place, "an image to edit", "none")
+        image = open_image(scene.source, place)
+        height, width = self.size
+        if image.size != (width, height):
+            size = f"{image.width} x {image.height}"
+            raise UserError(place, f"an image of {width} x {height} pixels", size, "Resize or crop it first.")
+        return self.latents(to_tensor(image).to(self.vae.dtype)[None] * 2.0 - 1.0)[0]
 
     def region(self, subject: Subject) -> Float[Tensor, "h w"] | None:
         """Where a subject should be, at the image's size: its mask, else its box, else None.

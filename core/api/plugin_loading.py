@@ -23,6 +23,7 @@ from ..scene.reading import check_scene_fields
 from . import hookspecs
 from .metric import Metric
 from .plugin import ModelCard, Plugin, PluginFile
+from .scheduler_entry import SchedulerEntry
 
 SUFFIX = ".py"
 """Of a plugin that is named by the path of its file."""
@@ -39,6 +40,7 @@ class Offer:
     plugins: tuple[type[Plugin], ...]
     models: Mapping[str, ModelCard]
     metrics: Mapping[str, Metric]
+    schedulers: Mapping[str, SchedulerEntry]
 
 
 def offer_of(load: Callable[[], Any]) -> Offer:
@@ -60,6 +62,7 @@ def offer_of(load: Callable[[], Any]) -> Offer:
             tuple(checked(one) for one in chain.from_iterable(hooks.weft_plugins())),
             dict(chain.from_iterable(cards.items() for cards in hooks.weft_models())),
             dict(chain.from_iterable(metrics.items() for metrics in hooks.weft_metrics())),
+            dict(chain.from_iterable(entries.items() for entries in hooks.weft_schedulers())),
         )
 
 

@@ -16,6 +16,7 @@ from . import hookspecs
 from .metric import Metric
 from .plugin import ModelCard, Plugin
 from .plugin_loading import SUFFIX, ImportFailure, Offer, checked, load_file, offer_of
+from .scheduler_entry import SchedulerEntry
 
 BUILT_IN = "weft"
 """The distribution whose names no other takes, and the package that its entry points lie in."""
@@ -49,7 +50,7 @@ class Broken:
 
 
 class Registry:
-    """Plugins, models and metrics by name; safe to use from several threads.
+    """Plugins, models, metrics and schedulers by name; safe to use from several threads.
 
     A look-up imports the entry points of that name, and the built-ins when there are none. Models and metrics may also
     lie behind an entry point of another name: when nothing has the name, the others are imported too.
@@ -70,6 +71,7 @@ class Registry:
         self._plugins: list[Found] = []
         self._models: list[Found] = []
         self._metrics: list[Found] = []
+        self._schedulers: list[Found] = []
         self._broken: list[Broken] = []
         self._files: dict[Path, Offer] = {}
         self.import_seconds: dict[str, float] = {}
@@ -100,7 +102,8 @@ class Registry:
                 if isinstance(error.__cause__, UserError):
                     raise error.__cause__ from None
                 raise PluginError(path.stem, place, str(error)) from error
-            for items in (self._plugins, self._models, self._metrics):  # of the file as it was before
+            kinds = (self._plugins, self._models, self._metrics, self._schedulers)
+            for items in kinds:  # of the file as it was before
                 items[:] = [item for item in items if item.distribution != place]
             for refusal in self._enter(offer, place):
                 raise PluginError(refusal.name, place, refusal.problem)
@@ -158,6 +161,17 @@ class Registry:
             raise _contested(claims, "metric")
         return claims[0].value if claims else None
 
+    def scheduler(self, name: str) -> SchedulerEntry | None:
+        """The scheduler of this name, from the entry point of that name; None where there is none.
+
+        Raises:
+            PluginError: two distributions claim the name.
+        """
+        claims = self._named(self._schedulers, name)
+        if len(claims) > 1:
+            raise _contested(claims, "scheduler")
+        return claims[0].value if claims else None
+
     def plugins(self) -> list[Found]:
         """Every plugin that is installed; imports them all."""
         self._load(self._points)
@@ -191,6 +205,11 @@ class Registry:
         """Every metric that is installed; imports every entry point."""
         self._load(self._points)
         return {item.name: item.value for item in reversed(self._metrics)}
+
+    def schedulers(self) -> dict[str, SchedulerEntry]:
+        """Every scheduler that is installed beside Weft's own; imports every entry point."""
+        self._load(self._points)
+        return {item.name: item.value for item in reversed(self._schedulers)}
 
     def origin(self, plugin: type[Plugin]) -> str:
         """The distribution of a plugin's class and its version, or the file that it lies in."""
@@ -269,6 +288,7 @@ class Registry:
             (self._plugins, "plugin", plugins),
             (self._models, "model", offer.models.items()),
             (self._metrics, "metric", offer.metrics.items()),
+            (self._schedulers, "scheduler", offer.schedulers.items()),
         ):
             if distribution != BUILT_IN and offered:
                 self._load(self._ours())

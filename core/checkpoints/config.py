@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ MOST = {
 NUMBER = 10_000_000
 ENTRIES = {"trained_betas": 10_000}
 ENTRIES_OF_OTHERS = 64
+UNBOUNDED = frozenset({"lambda_min_clipped"})
+"""What schedulers of diffusers have at minus infinity by default."""
 CHARACTERS = 200
 
 
@@ -52,6 +55,8 @@ def _check(value: Any, name: str, place: str, depth: int) -> None:
         return
     elif isinstance(value, (int, float)):
         bound = MOST.get(name, NUMBER)
+        if name in UNBOUNDED and value == -math.inf:
+            return
         if not abs(value) <= bound:
             raise UserError(place, f"at most {bound}", f"{value:.3g}")
         if name in MOST and value < 1:

@@ -57,6 +57,12 @@ def read_all_tensors(paths: Sequence[Path]) -> dict[str, Tensor]:
     return tensors
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts in the header of a safetensors file, which `read_tensors` has read."""
+    with safe_open(path, framework="pt", device="cpu") as file:
+        return dict(file.metadata() or {})
+
+
 def fill_module(module: nn.Module, tensors: Mapping[str, Tensor], place: str, dtype: torch.dtype) -> None:
     """Give a module (on any device, also meta) its tensors, after names and shapes have been compared.
 

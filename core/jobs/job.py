@@ -12,8 +12,10 @@ from typing import Any
 from PIL import Image
 
 from ..api.registry import registry
+from ..api.schedulers import DEFAULT, own_scheduler
 from ..checkpoints.files import model_digests
 from ..checkpoints.hub import is_hub_id
+from ..checkpoints.noise_schedule import FILE, folder_schedule
 from ..provenance.run_file_writer import plugin_settings, scene_settings
 from ..runfile.run import Run
 from ..scene.image_io import pixel_digest
@@ -67,6 +69,7 @@ def plan(runs: Iterable[Run]) -> list[Item]:
         if model not in models:
             models[model] = _model(*model)
         shared = _shared(run) | {"model": models[model]}
+        shared["sampler"] = {"scheduler": _own_scheduler(run.model)} | shared["sampler"]
         device = {} if run.load.device is None else {"device": run.load.device}
         group = hashlib.sha256(_canonical(shared | device)).hexdigest()[:ID_LENGTH]
         shared["sampler"] = {**shared["sampler"], "batch_size": None}
@@ -113,6 +116,13 @@ def _model(name: str, variant: str | None) -> Any:
     path = Path(name) if card is None else card.folder
     # a hub id is known by its name alone until it is fetched
     return model_digests(path, variant) if path.exists() else name
+
+
+def _own_scheduler(model: str) -> str:
+    """The scheduler of a run that names none."""
+    card = registry().model(model)
+    path = Path(model) if card is None else card.folder
+    return own_scheduler(folder_schedule(path)) if (path / FILE).is_file() else DEFAULT
 
 
 def _canonical(data: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..api.generation_settings import GenerationSettings
 from ..api.guidance import Guidance
-from ..api.schedulers import SCHEDULERS
+from ..api.schedulers import scheduler_entry
 
 
 def parameters_line(
@@ -25,7 +25,7 @@ def parameters_line(
     sampler = settings.sampler
     shown: dict[str, Any] = {
         "Steps": sampler.steps,
-        "Sampler": SCHEDULERS[sampler.scheduler].a1111,
+        "Sampler": None if sampler.scheduler is None else scheduler_entry(sampler.scheduler).a1111,
         "CFG scale": _first(settings.guidance, "scale"),
         "Seed": seed,
         "Size": f"{sampler.width}x{sampler.height}",

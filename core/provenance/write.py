@@ -60,7 +60,7 @@ class Provenance:
         plugins: the distribution and version of every plugin.
         libraries: versions, Python's included.
         pixels: SHA-256 of the image's mode, size and pixels, which outlives a lossless copy.
-        unwritten: a parameter that no run file can hold, so that the image cannot be drawn again from it.
+        unwritten: what no run file can hold, so that the image cannot be drawn again from one; empty for nothing.
     """
 
     format: Literal["weft provenance 1"]
@@ -120,7 +120,7 @@ def write_item(
         UserError: a reference cannot be read any more, or the disk does not take a file.
     """
     references: dict[str, str] = {}
-    unwritten = ""
+    unwritten = settings.unwritten
 
     def place(source: ImageSource) -> str:
         path = source if isinstance(source, Path) else _keep(source, folder)
@@ -134,7 +134,7 @@ def write_item(
     try:
         run_settings = item_settings(settings, scene, seed, place, folder)
     except TypeError as error:
-        unwritten = str(error)
+        unwritten = "; ".join(filter(None, (unwritten, str(error))))
         bare = dataclasses.replace(settings, conditioners=(), guidance=())
         run_settings = item_settings(bare, scene, seed, place, folder)
     for one in (*settings.conditioners, *settings.guidance):

@@ -15,6 +15,7 @@ from pydantic_core import PydanticOmit, core_schema
 
 from ..api.guidance import DEFAULT_GUIDANCE
 from ..api.registry import Registry, registry
+from ..api.schedulers import scheduler_names
 from .field_docs import descriptions
 from .scene_list import MAX_SCENES
 from .settings import KINDS, SCENE, SETTINGS, VERSION, SeedRange, Settings
@@ -79,6 +80,9 @@ def run_file_schema(plugins: Registry | None = None) -> dict[str, Any]:
         "propertyNames": {"not": {"pattern": rf"^({'|'.join(FIXED)})(\.|$)"}, "minLength": 1},
         "additionalProperties": {"type": "array", "minItems": 1},
     }
+    sampler = definitions["SamplerSettings"]["properties"]
+    described = sampler["scheduler"]["description"]
+    sampler["scheduler"] = {"enum": list(scheduler_names(known)), "description": described}
     alone = [name for name in SCENE if name not in ("prompt", "negative_prompt")]
     return {
         "$schema": DRAFT,

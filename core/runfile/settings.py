@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..api.generation_settings import Reproducibility
 from ..api.guidance import DEFAULT_GUIDANCE
-from ..api.load_settings import Device, Dtype, LoadSettings, Variant
+from ..api.load_settings import Device, Dtype, LoadSettings, Prediction, Variant
 from ..api.registry import ARGUMENTS
 from ..api.sampler_settings import SamplerSettings
 from ..scene.record import record
@@ -63,6 +63,7 @@ class Settings(Scene):
         vae: a file or a folder of another autoencoder; checkpoints without one need it.
         vae_slicing: decode the images of a batch one by one, in less memory.
         vae_tiling: decode large images in tiles, in less memory; seams may be seen.
+        prediction_type: what the model was trained to predict, where its files do not say, or not what is right.
     """
 
     version: Literal[1] = Field(kw_only=True)
@@ -80,6 +81,7 @@ class Settings(Scene):
     vae: Path | None = None
     vae_slicing: bool = False
     vae_tiling: bool = False
+    prediction_type: Prediction | None = None
 
     def __post_init__(self) -> None:
         """Phrases are checked by `scene`; `Reader` has reported the wrong ones, all of them, with their lines."""

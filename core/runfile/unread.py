@@ -32,6 +32,7 @@ class UnreadData:
         """Look at one run, whose settings are written as ``tree`` says."""
         metrics = [self._plugins.metric(name) for name in run.metrics]
         readers = [one.scene_fields for one in (*run.conditioners, *run.guidance)]
+        readers.append(run.sampler.scene_fields)
         readers += [metric.scene_fields for metric in metrics if metric is not None]
         without_reader = set(unread(run.scene, readers))
         for name, keys in scene_data(run.scene):

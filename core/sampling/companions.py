@@ -40,15 +40,18 @@ class Together:
         samples: the asked ones, and after them their companions, with their seeds.
         sets: by plugin, the samples that belong together: companions in the plugin's order, and last the asked one.
             Every sample is in one set; a plugin without companions is not there.
+        owners: of every sample, the number of the asked one that it was drawn for.
     """
 
     samples: tuple[tuple[PreparedScene, int], ...]
     sets: Mapping[str, tuple[tuple[int, ...], ...]]
+    owners: tuple[int, ...]
 
 
 def together(asked: Sequence[tuple[SceneSet, int]]) -> Together:
     """The samples to denoise for some scenes, each with its seed, which is that of its companions too."""
     samples = [(one.scene, seed) for one, seed in asked]
+    owners = list(range(len(samples)))
     sets: dict[str, list[tuple[int, ...]]] = {}
     for number, (one, seed) in enumerate(asked):
         drawn: dict[int, int] = {}
@@ -57,8 +60,10 @@ def together(asked: Sequence[tuple[SceneSet, int]]) -> Together:
                 if id(scene) not in drawn:
                     drawn[id(scene)] = len(samples)
                     samples.append((scene, seed))
+                    owners.append(number)
             sets.setdefault(key, []).append((*(drawn[id(scene)] for scene in beside), number))
-    return Together(tuple(samples), {key: _with_the_rest(own, len(samples)) for key, own in sets.items()})
+    whole = {key: _with_the_rest(own, len(samples)) for key, own in sets.items()}
+    return Together(tuple(samples), whole, tuple(owners))
 
 
 def _with_the_rest(sets: Sequence[tuple[int, ...]], count: int) -> tuple[tuple[int, ...], ...]:

@@ -13,8 +13,12 @@ from ...kernels.combine import Update
 from ..api.schedulers import SCHEDULERS, Scheduler
 
 
-def updates(scheduler: Scheduler) -> list[Update] | None:
+def updates(scheduler: Scheduler, first: int = 0) -> list[Update] | None:
     """One update for every timestep that is set; None where the scheduler's own `step` has to be used.
+
+    Args:
+        scheduler: its timesteps are set.
+        first: the index of the first step that is taken; a multistep scheduler has no history there.
 
     That is so for other schedulers, and for settings whose step is not linear (clipping, thresholding), draws noise or
     is of another order. The numbers are those of the scheduler's own float32 tables.
@@ -24,10 +28,10 @@ def updates(scheduler: Scheduler) -> list[Update] | None:
         return None
     kinds = [one.update for one in SCHEDULERS.values() if one.scheduler_class is type(scheduler)]
     make = _UPDATES.get(kinds[0]) if kinds and kinds[0] else None
-    return None if make is None else make(scheduler, config.prediction_type == "v_prediction")
+    return None if make is None else make(scheduler, config.prediction_type == "v_prediction", first)
 
 
-def _ddim(scheduler: DDIMScheduler, velocity: bool) -> list[Update] | None:
+def _ddim(scheduler: DDIMScheduler, velocity: bool, first: int) -> list[Update] | None:
     if scheduler.config.clip_sample:
         return None
     stride = scheduler.config.num_train_timesteps // scheduler.num_inference_steps
@@ -45,7 +49,7 @@ def _ddim(scheduler: DDIMScheduler, velocity: bool) -> list[Update] | None:
     return updates
 
 
-def _euler(scheduler: EulerDiscreteScheduler, velocity: bool) -> list[Update]:
+def _euler(scheduler: EulerDiscreteScheduler, velocity: bool, first: int) -> list[Update]:
     sigmas = scheduler.sigmas.cpu()
     updates = []
     for sigma, following in itertools.pairwise(sigmas):
@@ -69,7 +73,7 @@ def _plain(config: Mapping[str, Any]) -> bool:
     )
 
 
-def _dpmpp_2m(scheduler: DPMSolverMultistepScheduler, velocity: bool) -> list[Update] | None:
+def _dpmpp_2m(scheduler: DPMSolverMultistepScheduler, velocity: bool, first: int) -> list[Update] | None:
     if not _plain(scheduler.config):
         return None
     config, sigmas = scheduler.config, scheduler.sigmas.cpu()
@@ -87,7 +91,7 @@ def _dpmpp_2m(scheduler: DPMSolverMultistepScheduler, velocity: bool) -> list[Up
         step = level_next - level
         ahead = alpha_next * ((-step).exp() - 1.0)
         second = {}
-        if index > 0 and not (index == count - 1 and last_is_first_order):
+        if index > first and not (index == count - 1 and last_is_first_order):
             _, _, level_before = _levels(scheduler, sigmas[index - 1])
             second = {"f": float(0.5 * ahead), "g": float(1.0 / ((level - level_before) / step))}
         a, c = (float(alpha), 1.0) if velocity else (1.0, float(alpha))
@@ -102,7 +106,7 @@ def _levels(scheduler: DPMSolverMultistepScheduler, sigma: Tensor) -> tuple[Tens
     return alpha, scaled, alpha.log() - scaled.log()
 
 
-_UPDATES: Mapping[str, Callable[[Any, bool], list[Update] | None]] = {
+_UPDATES: Mapping[str, Callable[[Any, bool, int], list[Update] | None]] = {
     "ddim": _ddim,
     "euler": _euler,
     "dpmpp_2m": _dpmpp_2m,

@@ -18,6 +18,8 @@ from ..errors import PluginError
 from .guarded import guarded
 
 TOLERANCE = 1e-6
+MOST_VISITS = 1000
+"""A step is taken again at most so often, so that no strategy goes back for ever."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,25 @@ class GuidanceChain:
             combined = guarded(strategy.name, place, partial(strategy.combine, guided, values, step))
             guided = _shaped(strategy, place, combined, guided)
         return guided
+
+    @property
+    def travels(self) -> Guidance | None:
+        """The first strategy that may travel back; None where none does."""
+        return next(
+            (one for one in self.strategies if type(one).travel_back is not Guidance.travel_back), None
+        )
+
+    def travel_back(self, step: Step, most: int) -> int:
+        """How many steps to go back after this one, at most so many."""
+        longest = 0
+        for strategy in self.strategies:
+            place = f"travel_back at step {step.index}"
+            back = guarded(strategy.name, place, partial(strategy.travel_back, step))
+            if not isinstance(back, int) or not 0 <= back <= most or (back and step.visit >= MOST_VISITS):
+                found = f"expected 0 to {most}, and an end after {MOST_VISITS} visits, found {back!r}"
+                raise PluginError(strategy.name, place, found)
+            longest = max(longest, back)
+        return longest
 
     def before(self, latents: Float[Tensor, "s c h w"], step: Step) -> Float[Tensor, "s c h w"]:
         """The latents to begin a step with."""

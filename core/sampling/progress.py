@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from ..api.guidance import Step
-from .events import Events
+from .events import Events, State
 from .trace import Trace
 
 
@@ -24,6 +26,7 @@ class Progress:
         steps: scheduler calls of a batch.
         update: refinement updates made so far in the step under way; 0 where none is.
         strategy: the name of the strategy that makes them.
+        latents: (s, c, h, w), after the step, as the scheduler scales them; None within a step.
     """
 
     images_done: int
@@ -33,6 +36,15 @@ class Progress:
     steps: int
     update: int = 0
     strategy: str = ""
+    latents: Tensor | None = field(default=None, repr=False, compare=False)
+    _clean: Callable[[], Tensor | None] = field(default=lambda: None, repr=False, compare=False)
+
+    def clean(self) -> Tensor | None:
+        """What the step's prediction takes for the latents without noise (x0), (s, c, h, w), for `Pipeline.decode`.
+
+        None within a step, and where the scheduler does not say how much noise there is.
+        """
+        return self._clean()
 
     @property
     def fraction(self) -> float:
@@ -52,11 +64,17 @@ class ProgressEvents(Events):
         report: called with the progress after every step and every refinement update.
         on_batch: called with the `Result` of every finished batch.
         images: of the whole generation.
+        previews: whether `Progress.clean` may be asked for.
     """
 
     def __init__(
-        self, report: Callable[[Progress], None], on_batch: Callable[[Any], None] | None, images: int
+        self,
+        report: Callable[[Progress], None],
+        on_batch: Callable[[Any], None] | None,
+        images: int,
+        previews: bool = False,
     ) -> None:
+        self.previews = previews
         self._report, self._on_batch, self._images = report, on_batch, images
         self._done = self._now = 0
 
@@ -66,9 +84,11 @@ class ProgressEvents(Events):
     def refined(self, step: Step, strategy: str, update: int) -> None:
         self._report(Progress(self._done, self._now, self._images, step.index, step.total, update, strategy))
 
-    def step_finished(self, trace: Trace) -> None:
+    def step_finished(self, trace: Trace, state: State) -> None:
         step = trace.step
-        self._report(Progress(self._done, self._now, self._images, step.index + 1, step.total))
+        done, now = self._done, self._now
+        index, latents, clean = step.index + 1, state.latents, state.clean
+        self._report(Progress(done, now, self._images, index, step.total, latents=latents, _clean=clean))
 
     def batch_finished(self, result: Any) -> None:
         self._done += self._now

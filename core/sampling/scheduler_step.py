@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,13 +25,27 @@ class Stepper:
     Args:
         scheduler: used for this batch only: multistep schedulers keep a history.
         generators: one per sample, for a scheduler whose step draws noise.
+        options: of its step.
     """
 
-    def __init__(self, scheduler: Scheduler, generators: Sequence[torch.Generator] = ()) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        generators: Sequence[torch.Generator] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self._scheduler: Any = scheduler
         draws = "generator" in inspect.signature(scheduler.step).parameters
         self._options = {"generator": list(generators)} if draws else {}
-        self._updates = updates(scheduler)
+        self._options.update(options or {})
+        self._own_step = bool(options)
+        self.start(0)
+
+    def start(self, index: int) -> None:
+        """Make ready for a first step of this index, without a history; the timesteps have just been set."""
+        if index and hasattr(self._scheduler, "set_begin_index"):
+            self._scheduler.set_begin_index(index)
+        self._updates = None if self._own_step else updates(self._scheduler, index)
         self._clean: Tensor | None = None
 
     def begin(self, index: int) -> None:

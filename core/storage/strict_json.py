@@ -12,8 +12,13 @@ from .refusals import unreadable
 MAX_CONFIG_BYTES = 1_000_000
 
 
-def read_config(path: Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
-    """A JSON object of at most ``limit`` bytes, without NaN and infinity.
+def read_config(path: Path, limit: int = MAX_CONFIG_BYTES, infinite: bool = False) -> dict[str, Any]:
+    """A JSON object of at most ``limit`` bytes, without NaN.
+
+    Args:
+        path: of the file.
+        limit: of its size.
+        infinite: whether it may hold ``Infinity`` and ``-Infinity``, which diffusers writes for schedulers.
 
     Raises:
         UserError: the file is missing, too large, or not a JSON object.
@@ -23,7 +28,8 @@ def read_config(path: Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             raw = file.read(limit + 1)
-        config = json.loads(raw.decode("utf-8"), parse_constant=_refuse) if len(raw) <= limit else None
+        constant = _infinity if infinite else _refuse
+        config = json.loads(raw.decode("utf-8"), parse_constant=constant) if len(raw) <= limit else None
     except OSError as error:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
@@ -33,6 +39,10 @@ def read_config(path: Path, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"file '{path}'", "a JSON object", type(config).__name__)
     return config
+
+
+def _infinity(constant: str) -> float:
+    return _refuse(constant) if constant == "NaN" else float(constant)
 
 
 def _refuse(constant: str) -> NoReturn:

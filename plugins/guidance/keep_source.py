@@ -50,10 +50,10 @@ class KeepSource(Guidance):
             return self
         import torch
 
-        from ..shared.edited_source import editable, source_latents
+        from ..shared.edited_source import editable
 
         read = {
-            id(scene): (source_latents(scene, batch.model), editable(scene, batch.model))
+            id(scene): (batch.model.source_latents(scene), editable(scene, batch.model))
             for scene in batch.scenes
         }
         sources, parts = zip(*(read[id(scene)] for scene in batch.scenes), strict=True)

@@ -1,4 +1,4 @@
-"""An image to edit: its latents, and the part of them that may change."""
+"""The part of an image to edit that may change."""
 
 from __future__ import annotations
 
@@ -6,25 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weft.plugin import Box, ModelView, Scene, UserError, open_image, open_mask, resize, to_tensor
-
-
-@torch.no_grad()
-def source_latents(scene: Scene, model: ModelView) -> Float[Tensor, "c h w"]:
-    """Latents of the scene's source, the mean of what the autoencoder gives, scaled as the UNet reads them.
-
-    Raises:
-        UserError: there is no source, it cannot be read, or it has another size than the image.
-    """
-    place = "scene, field 'source'"
-    if scene.source is None:
-        raise UserError(place, "an image to edit", "none")
-    image = open_image(scene.source, place)
-    height, width = model.size
-    if image.size != (width, height):
-        size = f"{image.width} x {image.height}"
-        raise UserError(place, f"an image of {width} x {height} pixels", size, "Resize or crop it first.")
-    return model.latents(to_tensor(image).to(model.vae.dtype)[None] * 2.0 - 1.0)[0]
+from weft.plugin import Box, ModelView, Scene, UserError, open_mask, resize
 
 
 def editable(scene: Scene, model: ModelView) -> Float[Tensor, "h w"]:

@@ -24,7 +24,7 @@ from weft.plugin import (
     trained_networks,
 )
 
-from ...shared.edited_source import editable, source_latents
+from ...shared.edited_source import editable
 from . import KEYPOINTS
 from .features import phrase_features, projected, read_projection
 from .networks import GroundingNetworks
@@ -48,7 +48,7 @@ def read(plugin: Grounding, scene: Scene, model: ModelView) -> Prepared:
     shared: tuple[Entry, ...] = ()
     if networks.inpainting is not None:
         kept = 1.0 - editable(scene, model)
-        channels = torch.cat([source_latents(scene, model) * kept, kept[None]])
+        channels = torch.cat([model.source_latents(scene) * kept, kept[None]])
         shared = (InputChannels(networks.inpainting, channels), *networks.inpainting.deltas())
     modules = networks.block_modules
     return Fixed((BlockInsert(modules, present), *shared), (BlockInsert(modules, null), *shared))

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import weft
-from weft.plugins.shared.edited_source import editable, source_latents
+from weft.plugins.shared.edited_source import editable
 from weft.testing import Case, parametrize_with_checks, random_pipeline
 
 SOURCE = Image.linear_gradient("L").resize((32, 32)).convert("RGB")
@@ -23,7 +23,7 @@ def test_contract(plugin, check) -> None:
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler_ancestral", "dpmpp_2m", "pndm", "unipc"])
 def test_the_kept_part_is_the_source_and_the_rest_is_not(scheduler: str) -> None:
     pipeline = random_pipeline()
-    source = source_latents(SCENE, pipeline.view((32, 32)))
+    source = pipeline.view((32, 32)).source_latents(SCENE)
     options = {"steps": 3, "guidance": [weft.KeepSource()], "scheduler": scheduler, "seeds": [0, 1]}
     for latents in pipeline.generate(SCENE, **options).latents:
         assert torch.equal(latents[..., :4], source[..., :4])
