@@ -54,6 +54,7 @@ NAMES = [
     "ResidualModule",
     "Residuals",
     "Scene",
+    "SchedulerEntry",
     "SecondEvaluation",
     "SecondPrompt",
     "Site",

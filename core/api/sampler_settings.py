@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from ..errors import UserError
 from ..scene.record import record
 from .schedulers import scheduler_entry
 
@@ -16,7 +17,10 @@ BATCH_SIZE = 8
 
 
 def _known(name: str) -> str:
-    scheduler_entry(name)
+    try:
+        scheduler_entry(name)
+    except UserError as error:  # what refuses the section says where it is
+        raise UserError("scheduler", error.expected, error.found, error.hint) from None
     return name
 
 

@@ -6,6 +6,7 @@ Free of torch until a scheduler is made.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -93,7 +94,8 @@ def scheduler_entry(name: str) -> SchedulerEntry:
         return entry
     names = scheduler_names()
     ours = [own for own in names if scheduler_entry(own).class_name == name]
-    hint = f"It is called '{ours[0]}'." if ours else did_you_mean(name, names)
+    near = did_you_mean(re.sub(r"[\s-]+", "_", name.strip().lower()), names)
+    hint = f"It is called '{ours[0]}'." if ours else near
     raise UserError("sampler, field 'scheduler'", f"one of {', '.join(names)}", f"'{name}'", hint)
 
 

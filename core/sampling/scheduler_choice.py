@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import DDIMInverseScheduler
+from diffusers import DDIMInverseScheduler, DDIMScheduler
 
 from ..api.schedulers import (
     DEFAULT,
@@ -108,6 +108,12 @@ def choose(
     return SchedulerChoice(described, differing, lambda: copy.deepcopy(instance), unwritten)
 
 
+class _Inverse(DDIMInverseScheduler):  # type: ignore[misc]
+    """diffusers' inverse of DDIM, with DDIM's levels of noise, which strategies may ask for."""
+
+    add_noise = DDIMScheduler.add_noise
+
+
 def inverse(config: Mapping[str, Any]) -> SchedulerChoice:
     """The scheduler that takes ``ddim``'s steps the other way, from an image to noise.
 
@@ -116,8 +122,10 @@ def inverse(config: Mapping[str, Any]) -> SchedulerChoice:
     """
 
     def make() -> Any:
-        settings = dict(make_scheduler(DEFAULT, config).config)
-        return DDIMInverseScheduler.from_config(settings)
+        usual: Any = make_scheduler(DEFAULT, config)
+        takes = inspect.signature(DDIMInverseScheduler.__init__).parameters
+        settings = {name: value for name, value in usual.config.items() if name in takes}
+        return _Inverse.from_config(settings)
 
     return SchedulerChoice(DEFAULT, {}, make)
 

@@ -94,6 +94,7 @@ from .core.api.ports import (
 from .core.api.ports import (
     WeightDelta as WeightDelta,
 )
+from .core.api.scheduler_entry import SchedulerEntry as SchedulerEntry
 from .core.api.text_encoder import PromptTokens as PromptTokens
 from .core.api.text_encoder import TextEncoder as TextEncoder
 from .core.checkpoints.tensors import fill_module as fill_module

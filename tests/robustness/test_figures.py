@@ -30,6 +30,13 @@ def test_mutated_run_files_are_refused_or_read(script) -> None:
     assert found["refused"] > 200
 
 
+@scripts("scheduler_configs")
+def test_mutated_scheduler_configurations_mean_what_they_mean_in_diffusers(script) -> None:
+    found = script.run(208, seed=1)
+    assert found["different"] == 0, found["first"]
+    assert found["same"] > 170
+
+
 @scripts("wrong_run_files")
 def test_hand_made_mistakes_are_told_where_they_are(script) -> None:
     found = script.run()

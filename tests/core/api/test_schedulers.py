@@ -15,22 +15,22 @@ ADDED = """
 import sys
 from pathlib import Path
 from weft.core.api.schedulers import SCHEDULERS, SchedulerEntry
-SCHEDULERS["heun"] = SchedulerEntry("HeunDiscreteScheduler", "Heun")
+SCHEDULERS["hein"] = SchedulerEntry("HeunDiscreteScheduler", "Heun of old")
 
 from weft.core.runfile.json_schema import run_file_schema
 from weft.core.runfile.read import runs_of
 from weft.core.runfile.strict_yaml import parse_yaml
-text = "{version: 1, model: tiny, prompt: a toy, guidance: [], sampler: {scheduler: heun}}"
+text = "{version: 1, model: tiny, prompt: a toy, guidance: [], sampler: {scheduler: hein}}"
 (run,) = runs_of(parse_yaml(text, "run.yaml"), Path("."))
 schema = run_file_schema()["definitions"]["SamplerSettings"]["properties"]["scheduler"]
-print(run.sampler.scheduler, "heun" in schema["enum"], "torch" in sys.modules)
+print(run.sampler.scheduler, "hein" in schema["enum"], "torch" in sys.modules)
 
 import torch, weft
 from PIL import Image
 from diffusers import HeunDiscreteScheduler
 from weft.testing import random_pipeline
 pipe = random_pipeline()
-result = pipe.generate(run.scene, guidance=run.guidance, scheduler="heun", steps=2, height=32, width=32)
+result = pipe.generate(run.scene, guidance=run.guidance, scheduler="hein", steps=2, height=32, width=32)
 (path,) = result.save(sys.argv[1])
 print(Image.open(path).text["parameters"].split(", ")[1])
 
@@ -51,7 +51,7 @@ def test_a_scheduler_is_added_by_a_line_of_the_table(tmp_path) -> None:
     done = subprocess.run(
         [sys.executable, "-P", "-c", ADDED, tmp_path], capture_output=True, text=True, timeout=250
     )
-    assert done.stdout.splitlines() == ["heun True False", "Sampler: Heun", "True"], done.stderr
+    assert done.stdout.splitlines() == ["hein True False", "Sampler: Heun of old", "True"], done.stderr
 
 
 def test_the_page_of_run_files_lists_the_table() -> None:

@@ -43,15 +43,18 @@ def test_what_is_written_says_what_to_write(keys, kind, value, said) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("Euler Ancestral", "Did you mean 'euler_ancestral'?"),
-        ("euler-ancestral", "Did you mean 'euler_ancestral'?"),
-        (["ddim"], "Write it without brackets: ddim"),
-        ("heun", "scheduler: how noise is taken away from step to step. Left out, it is ddim."),
+        ("Nor Mal", "Did you mean 'normal'?"),
+        ("normals", "Did you mean 'normal'?"),
+        (["exact"], "Write it without brackets: exact"),
+        (
+            3,
+            "reproducibility: exact gives the same bits whatever is drawn beside an image. Left out, it is normal.",
+        ),
     ],
 )
 def test_one_of_a_few_words(value, said) -> None:
-    context = {"expected": "'ddim', 'euler' or 'euler_ancestral'"}
-    assert advice(Settings, ("sampler", "scheduler"), "literal_error", value, context) == said
+    context = {"expected": "'normal' or 'exact'"}
+    assert advice(Settings, ("reproducibility",), "literal_error", value, context) == said
 
 
 def test_a_literal_of_one_value_is_written_out() -> None:

@@ -3,12 +3,11 @@
 import random
 import sys
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
 from PIL import Image
 
-from weft import ClassifierFree
+from weft import ClassifierFree, UserError
 from weft.core.api.sampler_settings import SamplerSettings
 from weft.core.runfile.read import read_run_file
 from weft.core.runfile.run import Run
@@ -79,7 +78,9 @@ def test_a_model_may_be_a_folder_beside_the_file(folder: Path) -> None:
 def test_the_schedulers_are_those_of_the_engine() -> None:
     from weft.core.api.schedulers import SCHEDULERS
 
-    assert get_args(get_type_hints(SamplerSettings)["scheduler"]) == tuple(SCHEDULERS)
+    assert [SamplerSettings(scheduler=name).scheduler for name in SCHEDULERS] == list(SCHEDULERS)
+    with pytest.raises(UserError, match="It is called 'heun'"):
+        SamplerSettings(scheduler="HeunDiscreteScheduler")
 
 
 WRONG = [
@@ -205,7 +206,7 @@ WRONG = [
         "euler",
         "eular",
         "8:22",
-        "expected 'ddim', 'euler', 'euler_ancestral', 'dpmpp_2m', 'pndm' or 'unipc', found 'eular'",
+        "expected one of ddim, euler, euler_ancestral, dpmpp_2m, pndm, unipc, ddpm, ",
     ),
     ("steps: 20", "steps: 0", "8:36", "expected at least 1, found 0"),
     ("steps: 20", "steps: 20.5", "8:36", "expected a whole number, found 20.5"),
