@@ -111,7 +111,7 @@ def test_inversion_is_diffusers_and_leads_back(pipe) -> None:
         return float((drawn.latents - start).pow(2).mean())
 
     with pytest.warns(weft.SceneWarning):
-        assert back(40) < back(5) / 4
+        assert back(40) < back(5) / 2
 
 
 @record
