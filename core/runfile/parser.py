@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,7 +24,7 @@ from ..checkpoints.kind import check_model
 from ..errors import PluginError, UserError, WeftError, did_you_mean
 from ..sampling.checks import refusals
 from ..scene.field_error import FieldError
-from ..scene.fields import Keys
+from ..scene.fields import Keys, field_types
 from ..scene.image_io import check_image
 from ..scene.images import map_images
 from ..scene.paths import expanded
@@ -291,7 +291,7 @@ class Reader:
                 self.errors.append(FieldError((*keys, "type"), "a plugin that works", str(error), hint))
             else:
                 fields = {name: value for name, value in section.items() if name != "type"}
-                self._resolve_files(plugin, fields, keys)
+                fields = self._resolve_files(plugin, fields, keys)
                 plugins.append(self._validate(plugin, fields, keys, ["type"]))
         return tuple(plugins)
 
@@ -319,25 +319,25 @@ class Reader:
             else:
                 self.errors.append(FieldError(keys, "a plugin that works", str(error)))
 
-    def _resolve_files(self, plugin: type[Plugin], fields: dict[str, Any], keys: Keys) -> None:
-        """Parameters that are files or folders are relative to the run file."""
-        for name in _file_fields(plugin):
-            if isinstance(value := fields.get(name), str) and value:
-                path = self.folder / expanded(Path(value))
-                if self._is_there(path, Path.exists):
-                    fields[name] = str(path.resolve())
-                elif name == "weights" and is_hub_id(value):
-                    continue  # which only drawing can check
-                else:
-                    reason, hint = self._no_such_file(path, value)
-                    self.errors.append(FieldError((*keys, name), "a file or a folder", reason, hint))
+    def _resolve_files(self, plugin: type[Plugin], fields: dict[str, Any], keys: Keys) -> dict[str, Any]:
+        """Parameters that are files or folders, alone, in lists or by name, are relative to the run file."""
 
+        def resolved(value: str, keys: Keys, spatial: bool) -> str:
+            path = self.folder / expanded(Path(value))
+            if not value:
+                return value
+            if self._is_there(path, Path.exists):
+                return str(path.resolve())
+            if not (keys[-1] == "weights" and is_hub_id(value)):  # which only drawing can check
+                reason, hint = self._no_such_file(path, value)
+                self.errors.append(FieldError(keys, "a file or a folder", reason, hint))
+            return value
 
-@functools.cache
-def _file_fields(plugin: type[Plugin]) -> tuple[str, ...]:
-    hints = get_type_hints(plugin)
-    names = (field.name for field in dataclasses.fields(plugin))
-    return tuple(name for name in names if hints[name] is Path or Path in get_args(hints[name]))
+        known = {name: annotation for name, annotation in field_types(plugin).items() if name in fields}
+        return fields | {
+            name: map_images(annotation, fields[name], resolved, (*keys, name))
+            for name, annotation in known.items()
+        }
 
 
 def _has_type(section: Any) -> bool:

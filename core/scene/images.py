@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -32,6 +32,8 @@ Images = Annotated[
 ]
 """Images; one may stand alone, without a list."""
 
+_LISTS = (tuple, list, Sequence)
+
 Change = Callable[[Any, Keys, bool], Any]
 """Of an image (in a file's data: its path, as text), the keys that lead to it, and whether it is spatial."""
 
@@ -53,10 +55,10 @@ def map_images(annotation: Any, value: Any, change: Change, keys: Keys = ()) -> 
         kind, inner = get_origin(one), get_args(one)
         if isinstance(one, type) and dataclasses.is_dataclass(one) and isinstance(value, (one, dict)):
             return _map_fields(one, value, change, keys)
-        if kind is tuple and isinstance(value, (tuple, list)):
+        if kind in _LISTS and isinstance(value, (tuple, list)):
             items = (map_images(inner[0], item, change, (*keys, i)) for i, item in enumerate(value))
             return type(value)(items)
-        if kind is Mapping and isinstance(value, Mapping):
+        if kind in (Mapping, dict) and isinstance(value, Mapping):
             return {name: map_images(inner[1], item, change, (*keys, name)) for name, item in value.items()}
     return value
 

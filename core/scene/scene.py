@@ -79,7 +79,7 @@ class Scene:
     Args:
         prompt: the whole description.
         subjects: phrases of the prompt with images, boxes or masks.
-        maps: spatial maps by name, for example ``{"edges": "edges.png"}``.
+        maps: spatial maps by name, for example ``{"edges": "edges.png"}``; several images of one name are a list.
         source: an image to edit.
         edit_mask: the part of the source that may change (bright pixels).
 
@@ -89,7 +89,7 @@ class Scene:
 
     prompt: str
     subjects: tuple[Subject, ...] = ()
-    maps: Mapping[str, SpatialImage] = Field(default_factory=dict)
+    maps: Mapping[str, SpatialImage | tuple[SpatialImage, ...]] = Field(default_factory=dict)
     source: SpatialImage | None = None
     edit_mask: SpatialImage | None = None
 
