@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from ..api.registry import Registry
+from ..checkpoints.vocabulary import LENGTH, token_counter
+from ..errors import UserError
 from ..scene.field_error import FieldError
 from ..scene.foreign_syntax import foreign_syntax
 from .run import Run
 from .settings_tree import Tree
 from .strict_yaml import Document, FileError
 
+ROOM = LENGTH - 2
+"""Tokens of a prompt that the text transformer reads."""
+MOST = 10
+"""Prompts that are told to be too long."""
+_CUT = "The text encoder does not read the rest: shorten the prompt, or move what matters forward."
+
 
 class MeantOtherwise:
-    """Gathers the first text of each kind: syntax of other programs in a prompt, and a comment that looks like text."""
+    """Gathers texts: syntax of other programs and too many words in a prompt, and comments that look like text.
 
-    def __init__(self) -> None:
+    Args:
+        plugins: where models are looked up.
+    """
+
+    def __init__(self, plugins: Registry) -> None:
+        self._plugins = plugins
         self._syntax: dict[str, FileError] = {}
         self._documents: dict[int, Document] = {}
+        self._cut: dict[str, FileError] = {}
 
     def add(self, run: Run, tree: Tree) -> None:
         """Look at one run, whose settings are written as ``tree`` says."""
         document, _ = tree.origin(("prompt",))
         self._documents[id(document)] = document
         self._documents[id(tree.document)] = tree.document
+        count = self._counter(run)
         for name, text in (
             ("prompt", run.scene.prompt),
             ("negative_prompt", tree.data.get("negative_prompt")),
         ):
-            for found, hint in foreign_syntax(text) if isinstance(text, str) else ():
+            if not isinstance(text, str):
+                continue
+            if len(text.encode()) > ROOM and count is not None and (tokens := count(text)) > ROOM:
+                place = tree.error(FieldError((name,), f"at most {ROOM} tokens", str(tokens), _CUT))
+                self._cut.setdefault(place.place, place)
+            for found, hint in foreign_syntax(text):
                 if hint not in self._syntax:
                     self._syntax[hint] = tree.error(FieldError((name,), "words", f"'{found}'", hint))
 
@@ -36,3 +58,15 @@ class MeantOtherwise:
         for document in self._documents.values():
             yield from document.warnings
         yield from self._syntax.values()
+        yield from list(self._cut.values())[:MOST]
+
+    def _counter(self, run: Run) -> Callable[[str], int] | None:
+        """Counts tokens; None where the model's tokenizer is not here, or where a conditioner may read more of them."""
+        card = self._plugins.model(run.model)
+        folder = (card.folder if card is not None else Path(run.model)) / "tokenizer"
+        if run.conditioners or not folder.is_dir():
+            return None
+        try:
+            return token_counter(folder)
+        except UserError:
+            return None  # loading says what is wrong with it

@@ -73,7 +73,7 @@ def _read(
     scenes, scene_errors = scene_trees(tree, folder)
     unique.add(scene_errors)
     runs: list[Run] = []
-    unread, otherwise = UnreadData(plugins), MeantOtherwise()
+    unread, otherwise = UnreadData(plugins), MeantOtherwise(plugins)
     for number, (scene, images_folder) in enumerate(scenes):
         grid, sweep_errors = variants({} if sweep is None else sweep, scene)
         unique.add(map(scene.error, sweep_errors))

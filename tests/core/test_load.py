@@ -275,6 +275,35 @@ def test_a_vae_is_read_in_every_form(tmp_path, folder) -> None:
         assert all(torch.equal(got[name], tensor) for name, tensor in wanted.items()), given
 
 
+def test_a_hub_id_with_dots_is_read_from_the_cache_without_a_network(folder, monkeypatch) -> None:
+    import huggingface_hub
+
+    def no_network(*_: object) -> list[str]:
+        raise ConnectionError("no network")
+
+    def cached(repository: str, local_files_only: bool = False, **_: object) -> str:
+        assert (repository, local_files_only) == ("owner/Name_V5.1", True)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", no_network)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
+    pipe = load("owner/Name_V5.1")
+    assert torch.equal(pipe.unet.conv_in.weight, load(folder).unet.conv_in.weight)
+    assert pipe.files.digests() == load(folder).files.digests()
+
+
+def test_a_hub_id_that_is_not_there_is_told(monkeypatch) -> None:
+    import huggingface_hub
+
+    def nothing(*_: object, **__: object) -> str:
+        raise huggingface_hub.errors.LocalEntryNotFoundError("not here")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", nothing)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", nothing)
+    with pytest.raises(weft.UserError, match=r"a hub id that can be reached, found 'owner/Name_V5\.1'"):
+        load("owner/Name_V5.1")
+
+
 def test_unknown_names() -> None:
     with pytest.raises(weft.UserError, match=r"Did you mean 'tiny'\?"):
         load("tinny")

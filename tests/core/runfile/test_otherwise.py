@@ -106,3 +106,37 @@ def test_python_is_told_too() -> None:
 def test_a_negative_prompt_is_looked_at(tmp_path: Path) -> None:
     _, (told,) = read(tmp_path, "prompt: a toy\nnegative_prompt: '(bad:1.4)'")
     assert "run.yaml:4:18" in told
+
+
+LONG = "a red ball and a blue star, " * 12
+BOXED = "subjects: [{phrase: red ball, box: [0, 0, 1, 1], occurrence: 1}]"
+
+
+@pytest.mark.parametrize(
+    ("rest", "told"),
+    [
+        (f"prompt: '{LONG}'", 1),
+        (f"prompt: a toy\nnegative_prompt: '{LONG}'", 1),
+        (f"prompt: '{LONG}'\nsweep: {{guidance.0.scale: [1, 2]}}", 1),
+        ("prompt: 'a red ball and a blue star'", 0),
+        (f"prompt: '{LONG[:80]}'", 0),
+        (f"prompt: '{LONG}'\nconditioners: [grounding]\n{BOXED}", 0),
+    ],
+)
+def test_a_prompt_that_is_cut_off_is_told(tmp_path: Path, rest: str, told: int) -> None:
+    _, warned = read(tmp_path, rest)
+    cut = [one for one in warned if "expected at most 75 tokens, found 96" in one]
+    assert len(cut) == told
+
+
+def test_tokens_are_counted_as_the_text_encoder_reads_them() -> None:
+    from weft.core.api.registry import registry
+    from weft.core.checkpoints.tokenizer import read_tokenizer
+    from weft.core.checkpoints.vocabulary import token_counter
+
+    card = registry().model("tiny")
+    assert card is not None
+    count, tokenizer = token_counter(card.folder / "tokenizer"), read_tokenizer(card.folder / "tokenizer")
+    assert count is not None
+    for text in (LONG, "", "It's 12:30, naïve café -- 一只猫!", "  A\tB\n", "don't"):
+        assert count(text) == len(tokenizer(text, verbose=False)["input_ids"]) - 2
