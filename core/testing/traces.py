@@ -8,6 +8,7 @@ import os
 import random
 import sys
 import threading
+import warnings
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,9 @@ def check_global_state_is_untouched(plugin: Plugin, case: Case) -> None:
     random.seed(12345)
     second = draw(plugin, case).latents
     random.setstate(state)  # not compared: type checkers that tests switch on draw from it
-    assert _global_state() == before, "a global state changed"
+    after = _global_state()
+    changed = [name for name, value in before.items() if after[name] != value]
+    assert not changed, f"a global state changed: {', '.join(changed)}"
     assert torch.equal(first, second), "the result depends on the global random state of `random`"
 
 
@@ -162,14 +165,17 @@ def _compare(before: tuple[str, dict[str, Tensor], list[Any], Tensor], after: An
     assert torch.equal(before[3], after[3]), "the model's output changed"
 
 
-def _global_state() -> tuple[Any, ...]:
-    numpy = np.random.get_state(legacy=False)
-    return (
-        torch.get_rng_state().tolist(),
-        str(numpy),
-        torch.get_default_dtype(),
-        torch.is_grad_enabled(),
-        torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.get_float32_matmul_precision(),
-    )
+def _global_state() -> dict[str, Any]:
+    return {
+        "torch's random state": torch.get_rng_state().tolist(),
+        "numpy's random state": str(np.random.get_state(legacy=False)),
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's gradient mode": torch.is_grad_enabled(),
+        "torch's number of threads": torch.get_num_threads(),
+        "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "torch's precision of float32 products": torch.get_float32_matmul_precision(),
+        "the working folder": os.getcwd(),
+        "the environment": dict(os.environ),
+        "the import path": list(sys.path),
+        "the filters of warnings": list(warnings.filters),
+    }

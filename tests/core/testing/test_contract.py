@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from weft import Scene, Subject
 from weft.core.testing import CHECKS
 from weft.testing import Case, random_pipeline
 
@@ -39,7 +41,7 @@ SAID = {
     "unet_is_restored_after_an_exception": "gradients changed",
     "inputs_are_not_written": "the scene was written",
     "nothing_is_kept": "tensors are kept from generation to generation",
-    "global_state_is_untouched": "a global state changed",
+    "global_state_is_untouched": "a global state changed: torch's random state$",
     "nothing_is_written_or_sent": "'/dev/null' was opened for writing",
 }
 
@@ -77,6 +79,20 @@ def test_the_other_scene_has_the_boxes_elsewhere() -> None:
     assert case.scene.subjects[0].box == (0.25, 0.25, 0.75, 1.0)
     assert case.other_scene.subjects[0].box == (0.125, 0.125, 0.375, 0.5)
     assert case.other_scene.prompt == "a toy on grass at night"
+
+
+def test_the_other_scene_has_other_maps_and_images() -> None:
+    half, plain = Image.new("RGB", (4, 2), "black"), Image.new("RGB", (4, 2), "navy")
+    half.paste("white", (0, 0, 2, 2))
+    toy = Subject("toy", images=(half,), mask=half.convert("L"))
+    case = Case(scene=Scene("a toy", subjects=(toy,), maps={"edges": plain}, source=half))
+    other = case.other_scene
+    for turned in (other.source, other.subjects[0].images[0], other.subjects[0].mask):
+        assert isinstance(turned, Image.Image)
+        assert [turned.convert("L").getpixel((x, 0)) for x in (0, 3)] == [0, 255]
+    assert isinstance(other.maps["edges"], Image.Image)
+    assert other.maps["edges"].getpixel((0, 0)) == (255, 255, 127)
+    assert case.scene.source is half
 
 
 def test_a_plugin_that_declares_nothing_is_asked_nothing() -> None:
