@@ -27,6 +27,7 @@ prompt: a toy and a red star on grass
 subjects:
   - {phrase: toy, images: [toy.png], box: [0.05, 0.4, 0.45, 0.9]}
   - {phrase: red star, box: [0.55, 0.4, 0.95, 0.9]}
+conditioners: [pseudo_word]
 guidance: [{type: fusing, alpha: 0.5}, {type: classifier_free, scale: 7.5}, {type: attend_and_excite}]
 sampler: {scheduler: ddim, steps: 50}
 seeds: [0, 1, 2, 3]
