@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from .api.plugin import ModelCard
 from .api.registry import registry
 from .api.schedulers import own_scheduler, scheduler_fields
 from .checkpoints.config import plain_config
-from .checkpoints.files import model_files, vae_at, weights_files
+from .checkpoints.files import model_files, own_folder, vae_at, weights_files
 from .checkpoints.gated import unet_configuration, without_grounding
 from .checkpoints.hub import hub_folder, is_hub_id
 from .checkpoints.kind import check_model
@@ -163,7 +164,8 @@ def _from_file(name: str, path: Path, settings: LoadSettings) -> Pipeline:
     without = () if settings.vae is None else ("vae",)
     parts = family.split(tensors, configs, path.name, without)
     schedule = marked(folder_schedule(base, scheduler_fields()), tensors, read_metadata(path))
-    return _assemble(name, family, base, None, files, parts, schedule, settings)
+    pipe = _assemble(name, family, base, None, files, parts, schedule, settings)
+    return replace(pipe, own_folder=own_folder(path))
 
 
 def _assemble(

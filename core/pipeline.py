@@ -57,7 +57,8 @@ class Pipeline:
         unet: the UNet.
         vae: the autoencoder.
         scheduler: the noise schedule, a diffusers scheduler configuration.
-        folder: where the model lies, for the weights that its plugins bring.
+        folder: where the model lies, if it is one; the weights that its plugins bring are in it.
+        own_folder: where they are for another model; see `weft.core.checkpoints.files.own_folder`.
         compiled: the UNet's compiled form; see `compile`.
         files: those that it was read from.
         loaded: how.
@@ -69,6 +70,7 @@ class Pipeline:
     vae: AutoencoderKL
     scheduler: Mapping[str, Any]
     folder: Path | None = None
+    own_folder: Path | None = None
     compiled: Compiled | None = field(default=None, repr=False)
     files: FileDigests = field(default_factory=FileDigests, repr=False)
     loaded: LoadSettings = field(default_factory=LoadSettings, repr=False)
@@ -94,7 +96,15 @@ class Pipeline:
 
     def view(self, size: tuple[int, int]) -> ModelView:
         """The model as conditioners see it, for images of (height, width) pixels."""
-        return ModelView(self.text, self.unet, self.vae, size, self.family, self.folder, self.loaded.variant)
+        return ModelView(
+            self.text,
+            self.unet,
+            self.vae,
+            size,
+            self.family,
+            self.folder or self.own_folder,
+            self.loaded.variant,
+        )
 
     def compile(self, backend: str = "inductor", mode: str | None = None) -> Pipeline:
         """The same pipeline with a UNet that is compiled when it is first needed: minutes, once for each batch's shape.
@@ -404,7 +414,7 @@ class Pipeline:
             else torch.backends.cpu.get_cpu_capability(),
             dtype=str(self.unet.dtype).removeprefix("torch."),
             threads=torch.get_num_threads(),
-            files=files_with_own(self.files, self.folder),
+            files=files_with_own(self.files, self.folder or self.own_folder),
             references=read_files(scenes, [*conditioners, *guidance, self.loaded]),
             loaded=self.loaded,
             unwritten="; ".join(filter(None, unwritten)),

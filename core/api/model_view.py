@@ -30,7 +30,7 @@ class ModelView:
         vae: for encoding images to latents.
         size: (height, width) of the image in pixels.
         family: of the model.
-        folder: where the model's own plugin weights lie, below ``weft/``; None where the model has no folder.
+        folder: where the model's own plugin weights lie, below ``weft/``; beside a single file, a folder of its name.
         variant: of the files that it was read from.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from ..checkpoints.files import weights_files
 from ..checkpoints.gated import holds_grounding
 from ..checkpoints.hub import hub_folder, is_hub_id
 from ..checkpoints.tensors import read_all_tensors
+from ..errors import UserError
 from ..scene.paths import expanded
 from .model_view import ModelView
 
@@ -40,8 +42,7 @@ def trained_networks(
     Args:
         plugin: its name.
         model: the model.
-        weights: a ``.safetensors`` file; a folder of them or of a whole model, whose UNet holds them; or such a hub id.
-            The file that the model's folder brings by default.
+        weights: see `weights_at`; what the model brings by default.
         build: makes them of (tensors, what an error calls the file).
         sizes: what ``build`` depends on beside the tensors and the model.
         within_unet: where the model's folder brings no file for the plugin, its UNet's may hold the weights.
@@ -49,7 +50,7 @@ def trained_networks(
     Raises:
         UserError: there is no such file, or it does not fit.
     """
-    files = weights_at(weights) if weights is not None else _own_files(plugin, model, within_unet)
+    files = weights_at(weights, plugin) if weights is not None else _own_files(plugin, model, within_unet)
     key = (plugin, tuple(map(_state, files)), model.device, model.dtype, sizes)
     kept = _networks.setdefault(model.unet, {})
     if key not in kept:
@@ -60,8 +61,14 @@ def trained_networks(
     return kept[key]  # type: ignore[return-value]  # the key names the plugin, and so its class
 
 
-def weights_at(path: Path) -> list[Path]:
-    """The files of weights that a path names: a file, a folder of weights or of a whole model, or a hub id.
+def weights_at(path: Path, plugin: str) -> list[Path]:
+    """The files of weights that a path names for a plugin.
+
+    Args:
+        path: a ``.safetensors`` file; a folder with ``<plugin>.safetensors`` in it or in its ``weft/``, with one file
+            or its shards, or of a whole model, whose UNet holds them; the hub's cache of such a folder
+            (``models--owner--name``, of which ``refs/main`` is read); or a hub id.
+        plugin: its name.
 
     Raises:
         UserError: a folder holds none, or the hub cannot be reached.
@@ -71,7 +78,21 @@ def weights_at(path: Path) -> list[Path]:
         path = hub_folder(path.as_posix(), parts=("unet",))
     if not path.is_dir():
         return [path]
+    if (path / "snapshots").is_dir():
+        path = _snapshot(path)
+    for named in (path / f"{plugin}.safetensors", path / "weft" / f"{plugin}.safetensors"):
+        if named.is_file():
+            return [named]
     return weights_files(path / "unet" if (path / "unet").is_dir() else path)
+
+
+def _snapshot(cache: Path) -> Path:
+    """The revision that a repository's folder in the hub's cache calls main."""
+    main = cache / "refs" / "main"
+    revision = main.read_text().strip()[:64] if main.is_file() else ""
+    if not re.fullmatch(r"[0-9a-f]+", revision) or not (cache / "snapshots" / revision).is_dir():
+        raise UserError(f"folder '{cache}'", "a snapshot that 'refs/main' names", f"'{revision}'")
+    return cache / "snapshots" / revision
 
 
 def _own_files(plugin: str, model: ModelView, within_unet: bool) -> list[Path]:

@@ -194,19 +194,21 @@ class InputChannels(Entry):
 
 @dataclass(frozen=True, eq=False)
 class WeightDelta(Entry):
-    """Port 6, weights: a change of one linear or convolution layer, added to its output; no parameter is written.
+    """Port 6, weights: a change of one linear, convolution or norm layer, added to its output; no parameter is written.
 
     Args:
         path: the layer's name in its model.
-        up: (out, rank, ...) or, with ``down`` None, the whole delta in the weight's shape.
-        down: (rank, in, ...); its kernel is the layer's, and ``up`` then is 1x1.
+        up: (out, rank, ...) or, with ``down`` None, the whole delta in the parameter's shape.
+        down: (rank, in, ...); its kernel is the layer's, and ``up`` then is 1x1. Not for biases and norms.
         target: which model.
+        parameter: of the layer. A layer without a bias may be given one.
     """
 
     path: str
     up: Float[Tensor, "..."]
     down: Float[Tensor, "..."] | None = None
     target: Literal["unet", "text_encoder"] = "unet"
+    parameter: Literal["weight", "bias"] = "weight"
 
 
 Contribution: TypeAlias = tuple[Entry, ...]

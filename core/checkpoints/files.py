@@ -56,10 +56,15 @@ def model_files(model: Path, variant: str | None = None) -> dict[str, Path]:
         UserError: a part has no weights.
     """
     if not model.is_dir():
-        return {model.name: model}
+        return {model.name: model} | own_files(own_folder(model))
     paths = [path for part in PARTS for path in weights_files(model / part, variant)]
     paths += [model / name for name in SETTINGS if (model / name).is_file()]
     return {path.relative_to(model).as_posix(): path for path in paths} | own_files(model)
+
+
+def own_folder(model: Path) -> Path:
+    """Where the folders `OWN` of a model lie: in its own; of a single file, in one of its name beside it."""
+    return model if model.is_dir() else model.with_suffix("")
 
 
 def own_files(model: Path) -> dict[str, Path]:

@@ -19,6 +19,8 @@ from .conditions import Group
 
 M = TypeVar("M", bound=nn.Module)
 
+_NORMS = (nn.LayerNorm, nn.GroupNorm)
+
 
 @contextmanager
 def installed(model: M, deltas: Sequence[Group[WeightDelta]]) -> Iterator[M]:
@@ -27,7 +29,7 @@ def installed(model: M, deltas: Sequence[Group[WeightDelta]]) -> Iterator[M]:
     It shares all parameters with the given one, whose other users, in other threads too, do not see the deltas.
 
     Raises:
-        PluginError: a path is not a linear or convolution layer, or a delta does not fit it.
+        PluginError: a path is not a linear, convolution or norm layer, or a delta does not fit it.
     """
     # by layer; within one in the order that they came in, which is that of the sum
     sorted_deltas = sorted(deltas, key=lambda group: group.entry.path)
@@ -81,7 +83,8 @@ def _by_position(tensor: Tensor) -> Tensor:
 
 def _adder(group: Group[WeightDelta]) -> Any:
     def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return group.plus(output, _output(layer, group, group.of(inputs[0])))
+        given = group.of(output if group.entry.parameter == "bias" else inputs[0])
+        return group.plus(output, _output(layer, group, given).expand(len(given), *output.shape[1:]))
 
     return add
 
@@ -89,14 +92,32 @@ def _adder(group: Group[WeightDelta]) -> Any:
 def _output(layer: nn.Module, group: Group[WeightDelta], hidden: Tensor) -> Tensor:
     """What a delta adds to a layer's output; the strength is applied where there are the fewest channels."""
     delta = group.entry
+    if delta.parameter == "bias":
+        return group.column(hidden) * _by_channel(layer, delta.up, hidden)
     if isinstance(layer, nn.Linear):
         wide = F.linear(hidden, delta.up.to(hidden))
         return group.column(wide) * wide
+    if isinstance(layer, _NORMS):
+        scaled = _normalised(layer, hidden) * _by_channel(layer, delta.up, hidden)
+        return group.column(scaled) * scaled
     place: Any = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
     first = delta.up if delta.down is None else delta.down
     narrow = F.conv2d(hidden, first.to(hidden), **place)
     narrow = group.column(narrow) * narrow
     return narrow if delta.down is None else F.conv2d(narrow, delta.up.to(hidden))
+
+
+def _normalised(layer: nn.LayerNorm | nn.GroupNorm, hidden: Tensor) -> Tensor:
+    """What a norm layer's weight is multiplied by."""
+    if isinstance(layer, nn.LayerNorm):
+        return F.layer_norm(hidden, layer.normalized_shape, eps=layer.eps)
+    return F.group_norm(hidden, layer.num_groups, eps=layer.eps)
+
+
+def _by_channel(layer: nn.Module, values: Tensor, like: Tensor) -> Tensor:
+    """A number for each channel, which are the last axis of linear layers and layer norms, and the second of others."""
+    last = isinstance(layer, nn.Linear | nn.LayerNorm)
+    return values.to(like) if last else values.to(like).view(-1, *[1] * (like.ndim - 2))
 
 
 def _layer(model: nn.Module, delta: WeightDelta) -> nn.Module:
@@ -105,13 +126,20 @@ def _layer(model: nn.Module, delta: WeightDelta) -> nn.Module:
         layer = model.get_submodule(delta.path)
     except AttributeError:
         raise PluginError("weights", place, f"the {delta.target} has no such layer") from None
-    if not isinstance(layer, nn.Linear | nn.Conv2d):
+    if not isinstance(layer, nn.Linear | nn.Conv2d | nn.LayerNorm | nn.GroupNorm):
         raise PluginError(
-            "weights", place, f"expected a linear or convolution layer, found {type(layer).__name__}"
+            "weights", place, f"expected a linear, convolution or norm layer, found {type(layer).__name__}"
         )
-    shape = tuple(layer.weight.shape)
+    weight = layer.weight
+    if weight is None:
+        raise PluginError("weights", place, "the norm layer has no parameters")
+    shape = tuple(weight.shape[:1] if delta.parameter == "bias" else weight.shape)
     shapes = tuple(delta.up.shape)
     fits = shapes == shape
+    if delta.down is not None and (delta.parameter == "bias" or isinstance(layer, _NORMS)):
+        raise PluginError(
+            "weights", place, "expected a whole delta of a bias or a norm, found low-rank parts"
+        )
     if delta.down is not None:
         lower = tuple(delta.down.shape)
         fits = shapes[0] == shape[0] and shapes[1] == lower[0] and lower[1:] == shape[1:]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
+import pytest
 import torch
 from helpers.operations import Operations
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
+import weft
 from weft.core.api.ports import BlockInsert, WeightDelta
 from weft.core.unet.conditions import gather
 from weft.core.unet.forward import UNetForward
@@ -105,3 +109,57 @@ def test_a_module_that_calls_a_changed_layer_gets_the_models_own() -> None:
     alone = [UNetForward(unet)(latents, torch.tensor(500), gather([context], [row])) for row in rows]
     torch.testing.assert_close(both, torch.cat(alone), rtol=0, atol=1e-5)
     assert not layer._forward_hooks
+
+
+INPUTS = {
+    "linear": (3, 5, 12),
+    "convolution": (3, 3, 6, 6),
+    "layer_norm": (3, 5, 12),
+    "group_norm": (3, 6, 4, 4),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_deltas_of_weights_biases_and_norms_equal_changed_parameters(name, strength) -> None:
+    """Of some rows and of all, in float64; the other rows are as they were, bit for bit."""
+    model = nn.ModuleDict(
+        {
+            "linear": nn.Linear(12, 8, bias=False),
+            "convolution": nn.Conv2d(3, 8, 3, stride=2),
+            "layer_norm": nn.LayerNorm(12),
+            "group_norm": nn.GroupNorm(2, 6),
+        }
+    ).double()
+    layer, x = model[name], normal(*INPUTS[name]).double()
+    weight, bias = normal(*layer.weight.shape, seed=1).double(), normal(len(layer.weight), seed=2).double()
+    entries = (
+        WeightDelta(name, weight, strength=strength),
+        WeightDelta(name, bias, parameter="bias", strength=strength),
+    )
+    changed = copy.deepcopy(layer)
+    changed.weight += strength * weight
+    changed.bias = nn.Parameter(strength * bias + (0 if layer.bias is None else layer.bias))
+    for rows in ([entries] * 3, [entries, (), entries]):
+        with installed(model, gather([normal(7, 12)] * 3, rows).deltas) as view:
+            given = view[name](x)
+        for number, row in enumerate(rows):
+            expected = changed(x)[number] if row else layer(x)[number]
+            # strengths are float32
+            torch.testing.assert_close(given[number], expected, rtol=0, atol=1e-6 if row else 0)
+
+
+@pytest.mark.parametrize(
+    ("delta", "message"),
+    [
+        (WeightDelta("norm", torch.zeros(3)), r"shape \(12,\).*found \(3,\)"),
+        (WeightDelta("norm", torch.zeros(12, 1), torch.zeros(1, 12)), "found low-rank parts"),
+        (WeightDelta("layer", torch.zeros(12), parameter="bias"), r"shape \(8,\).*found \(12,\)"),
+        (WeightDelta("table", torch.zeros(4, 12)), "linear, convolution or norm layer, found Embedding"),
+    ],
+)
+def test_deltas_that_do_not_fit_are_named(delta, message) -> None:
+    model = nn.ModuleDict({"layer": nn.Linear(12, 8), "norm": nn.LayerNorm(12), "table": nn.Embedding(4, 12)})
+    with pytest.raises(weft.PluginError, match=message), apply_deltas(model, [delta]):
+        pass
