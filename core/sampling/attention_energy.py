@@ -82,6 +82,8 @@ class EnergyDescent:
             leaves = inputs.detach().requires_grad_(True)
             maps = self.evaluator.maps(leaves, self.timestep, self.request, step)
             loss = guarded(energy.name, place, lambda: energy.loss(maps, step))
+            if not isinstance(loss, Tensor):
+                raise PluginError(energy.name, place, f"expected a tensor, found {type(loss).__name__}")
             if loss.shape != (len(inputs),) or not bool(torch.isfinite(loss).all()):
                 raise PluginError(energy.name, place, "is not one finite number per sample")
             # samples do not meet in the UNet, so the gradient of the sum is every sample's own

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from jaxtyping import Float, Num
 from torch import Tensor
 
 from ..api.attention_maps import AttentionMaps, MapRecorder, Site
 from ..api.branches import Branch, Prompt, SubjectPhrase
-from ..api.conditioner import Conditioner
+from ..api.conditioner import Conditioner, Prepared
 from ..api.guidance import Step
 from ..api.map_edits import MapRows
 from ..api.model_view import ModelView
-from ..api.ports import Contribution, TextStates, TokenEmbeddings, WeightDelta
+from ..api.ports import Contribution, Entry, TextRegion, TextStates, TokenEmbeddings, WeightDelta
 from ..api.predictions import Predictions
 from ..api.text_encoder import PromptTokens
 from ..api.words import Word, checked, refuse_shared
-from ..errors import UserError
+from ..errors import PluginError, UserError
 from ..scene.scene import Scene
 from ..unet.conditions import Conditions, gather
 from ..unet.forward import UNetForward
@@ -59,7 +60,7 @@ class PreparedScene:
     def __init__(self, scene: Scene, model: ModelView, conditioners: Mapping[str, Conditioner]) -> None:
         self.scene, self._model, self._conditioners = scene, model, conditioners
         self._prepared = {
-            name: guarded(name, "prepare", partial(conditioner.prepare, scene, model))
+            name: _prepared(name, guarded(name, "prepare", partial(conditioner.prepare, scene, model)))
             for name, conditioner in conditioners.items()
         }
         self._words = {
@@ -132,7 +133,7 @@ class PreparedScene:
             prepared, tokens = self._prepared[name], self.tokens(branch)
             read = prepared.present if present else prepared.absent
             entries = guarded(name, read.__name__, lambda: tuple(read(tokens)))
-            self._forms[key] = tuple(replace(entry, origin=name) for entry in entries)
+            self._forms[key] = tuple(_entry(entry, name, read.__name__, len(tokens.ids)) for entry in entries)
         return self._forms[key]
 
     def _resolve(self, branch: Branch) -> Row:
@@ -155,9 +156,29 @@ class PreparedScene:
         context = text.context[None]
         for entry in entries:
             if isinstance(entry, TextStates):
-                context = entry.write(context)
+                context = guarded(entry.origin, "text states", partial(entry.write, context))
         context, regions = with_shared(context[0], entries)
         return Row(context.to(model.dtype), (*entries, *regions), text.added)
+
+
+def _prepared(name: str, prepared: Any) -> Prepared:
+    """What `prepare` gave, if it is what it should be."""
+    if not isinstance(prepared, Prepared):
+        expected = f"expected a Prepared, such as Fixed(entries), found {type(prepared).__name__}"
+        raise PluginError(name, "prepare", expected)
+    return prepared
+
+
+def _entry(entry: Any, name: str, form: str, tokens: int) -> Entry:
+    """A port entry with its origin, if it is one, and its words lie within the prompt's tokens."""
+    if not isinstance(entry, Entry):
+        raise PluginError(name, form, f"expected port entries, found {type(entry).__name__}")
+    if isinstance(entry, TokenEmbeddings | TextStates | TextRegion):
+        beyond = [place for place in entry.positions.tolist() if not 0 <= place < tokens]
+        if beyond:
+            reason = f"a {type(entry).__name__} is at token {beyond[0]}, and the prompt has {tokens} tokens"
+            raise PluginError(name, form, reason)
+    return replace(entry, origin=name)
 
 
 @dataclass(frozen=True)

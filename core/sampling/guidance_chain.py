@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -81,14 +82,14 @@ class GuidanceChain:
             sets: the samples that belong together, by key; of others each is alone.
         """
         alone = [(sample,) for sample in range(len(batch.scenes))]
-        return GuidanceChain(
-            [
-                guarded(
-                    one.name, "begin", partial(one.begin, replace(batch, sets=(sets or {}).get(key, alone)))
-                )
-                for key, one in self.by_key.items()
-            ]
-        )
+        begun: list[Guidance] = []
+        for key, one in self.by_key.items():
+            own = replace(batch, sets=(sets or {}).get(key, alone))
+            strategy = guarded(one.name, "begin", partial(one.begin, own))
+            if not isinstance(strategy, Guidance):
+                raise PluginError(one.name, "begin", f"expected a strategy, found {type(strategy).__name__}")
+            begun.append(strategy)
+        return GuidanceChain(begun)
 
     def energies(self, step: Step) -> Iterator[Energy]:
         """Those that move the latents at this step; each is asked when it is its turn."""
@@ -108,9 +109,7 @@ class GuidanceChain:
             # with what an earlier strategy reads go the branches of it that this one replaces, for example by
             # switching off
             reads = [[_rewritten(strategy, one, step) for one in forms] for forms in reads]
-            place = f"reads at step {step.index}"
-            read = guarded(strategy.name, place, partial(strategy.reads, form, step))
-            reads.append([_checked(strategy, place, one) for one in read])
+            reads.append(_read(strategy, form, step))
             seconds = [one and _rewritten(strategy, one, step) for one in seconds]
             seconds.append(_second(strategy, form, step))
             form = _rewritten(strategy, form, step)
@@ -212,6 +211,12 @@ def _rewritten(strategy: Guidance, form: LinearForm, step: Step) -> LinearForm:
     return _checked(strategy, place, guarded(strategy.name, place, lambda: strategy.rewrite(form, step)))
 
 
+def _read(strategy: Guidance, form: LinearForm, step: Step) -> list[LinearForm]:
+    place = f"reads at step {step.index}"
+    read = guarded(strategy.name, place, lambda: tuple(strategy.reads(form, step)))
+    return [_checked(strategy, place, one) for one in read]
+
+
 def _second(strategy: Guidance, form: LinearForm, step: Step) -> LinearForm | None:
     if not isinstance(strategy, SecondEvaluation):
         return None
@@ -220,7 +225,9 @@ def _second(strategy: Guidance, form: LinearForm, step: Step) -> LinearForm | No
     return None if second is None else _checked(strategy, place, second)
 
 
-def _checked(strategy: Guidance, place: str, form: LinearForm) -> LinearForm:
+def _checked(strategy: Guidance, place: str, form: Any) -> LinearForm:
+    if not isinstance(form, LinearForm):
+        raise PluginError(strategy.name, place, f"expected a LinearForm, found {type(form).__name__}")
     if not form.support() or abs(form.total - 1.0) > TOLERANCE:
         raise PluginError(strategy.name, place, f"the coefficients must sum to 1, found {form}")
     return form
@@ -233,8 +240,10 @@ def _edited(
     return _shaped(strategy, place, guarded(strategy.name, place, partial(edit, latents, step)), latents)
 
 
-def _shaped(strategy: Guidance, place: str, tensor: Tensor, like: Tensor) -> Tensor:
-    if tensor.shape != like.shape:
-        shapes = f"expected shape {tuple(like.shape)}, found {tuple(tensor.shape)}"
-        raise PluginError(strategy.name, place, shapes)
+def _shaped(strategy: Guidance, place: str, tensor: Any, like: Tensor) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise PluginError(strategy.name, place, f"expected a tensor, found {type(tensor).__name__}")
+    if tensor.shape != like.shape or tensor.device != like.device:
+        wanted, came = (f"shape {tuple(one.shape)} on {one.device}" for one in (like, tensor))
+        raise PluginError(strategy.name, place, f"expected {wanted}, found {came}")
     return tensor

@@ -6,6 +6,7 @@ Without contributions the arithmetic is that of diffusers' `AttnProcessor2_0`, b
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from diffusers.models.attention_processor import Attention
 from einops import rearrange
@@ -20,6 +21,7 @@ from ..api.guidance import Step
 from ..api.map_edits import MapCall
 from ..scene.pixels import resize
 from .conditions import Conditions, MapEdits
+from .entry_calls import called, fitting, refused
 
 
 def self_attention(layer: Attention, hidden: Float[Tensor, "r n c"]) -> Float[Tensor, "r n c"]:
@@ -116,7 +118,9 @@ def repeated(tensor: Tensor, copies: int) -> Tensor:
 def _segments(layer: Attention, site: Site, conditions: Conditions) -> Segments:
     """The text's keys and values, and those of all extra context tokens that take part here."""
     context = conditions.context
-    parts = [Segment(_heads(layer, layer.to_k(context)), _heads(layer, layer.to_v(context)))]
+    text_key = layer.to_k(context)
+    width = text_key.shape[-1]
+    parts = [Segment(_heads(layer, text_key), _heads(layer, layer.to_v(context)))]
     texts = [0]  # the text, and what stands in its place
     for group in conditions.tokens:
         projections = group.entry.projections
@@ -126,11 +130,17 @@ def _segments(layer: Attention, site: Site, conditions: Conditions) -> Segments:
         sources = group.state.to(context)  # r k m d
         blank = sources.new_zeros(len(context), *sources.shape[1:])
         if projections:
-            to_k, to_v = projections[site.path]
-            key, value = to_k(sources[:, 0]), to_v(sources[:, -1])
+            (to_k, to_v), place = projections[site.path], f"projections of '{site.path}'"
+            key = called(group.entry, place, partial(to_k, sources[:, 0]))
+            value = called(group.entry, place, partial(to_v, sources[:, -1]))
+            like = sources.new_empty(*sources.shape[:1], sources.shape[2], width)
+            key, value = (fitting(group.entry, place, one, like) for one in (key, value))
             empty = key.new_zeros(len(context), *key.shape[1:])
             key, value = group.put(empty, key), group.put(empty, value)
         else:
+            if sources.shape[-1] != context.shape[-1]:
+                widths = f"expected {context.shape[-1]} channels, as the text's, found {sources.shape[-1]}"
+                raise refused(group.entry, "context tokens without projections", widths)
             # weight deltas on the text's projections know the rows of the whole batch, so project all of it
             sources = group.put(blank, sources)
             key, value = layer.to_k(sources[:, 0]), layer.to_v(sources[:, -1])
@@ -158,9 +168,10 @@ def _edited(
     step: Step | None,
 ) -> Float[Tensor, "r heads n t"]:
     for group, rows in zip(edits.groups, edits.of, strict=True):
-        before = group.of(probabilities)
-        after = group.entry.function(before, MapCall(site, attention, rows, step))
-        probabilities = group.add(probabilities, after - before)
+        before, place = group.of(probabilities), f"edit of {attention}-attention in '{site.path}'"
+        call = MapCall(site, attention, rows, step)
+        after = called(group.entry, place, partial(group.entry.function, before, call))
+        probabilities = group.add(probabilities, fitting(group.entry, place, after, before) - before)
     return probabilities
 
 

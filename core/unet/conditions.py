@@ -26,8 +26,8 @@ from ..api.ports import (
     TokenEmbeddings,
     WeightDelta,
 )
-from ..errors import PluginError
 from ..scene.pixels import resize
+from .entry_calls import refused
 
 E = TypeVar("E", bound=Entry)
 
@@ -216,9 +216,7 @@ def gather(
     for entries in rows:
         for entry in entries:
             if not isinstance(entry, _KNOWN):
-                raise PluginError(
-                    type(entry).__name__, "contribution", "is not an entry of one of the six ports"
-                )
+                raise refused(entry, "contribution", "is not an entry of one of the six ports")
 
     def groups(
         kind: type[E], state: Callable[[E], Tensor], key: Callable[[E], Hashable]

@@ -20,12 +20,14 @@ from torch import Tensor
 
 from ..api.attention_maps import Look, MapRecorder, Site
 from ..api.guidance import Step
-from ..api.ports import Residuals
 from ..errors import UserError
 from ..families import family_of
+from ..families.blocks import cross_attention_paths
 from .attention import block_self_attention, cross_attention, repeated
 from .compile import Captured, Compiled, Prediction
 from .conditions import Conditions
+from .entry_calls import called, check_paths, fitting
+from .residuals import add_blocks, add_skips, added, residuals_of
 from .weight_deltas import installed
 
 _BLOCKS = frozenset(
@@ -87,6 +89,7 @@ class UNetForward:
         self._share = unet.device.type != "cpu" or compiled is not None if share is None else share
         self._compiled = compiled
         self._plain = partial(self._forward, unet)
+        self._paths = tuple(cross_attention_paths(unet))
         # diffusers looks through all parameters for it at every call
         self._dtype = unet.dtype
 
@@ -105,6 +108,8 @@ class UNetForward:
         """
         latents = latents.to(self._dtype)
         look = Look() if maps is None else maps.look
+        if not conditions.started:
+            self._check_paths(conditions)
         with installed(self.unet, conditions.deltas) as unet:
             forward = partial(self._forward, unet) if conditions.deltas else self._plain
             if self._compiled is None:
@@ -115,6 +120,14 @@ class UNetForward:
             for one in captured:
                 maps.add(*one)
         return predicted
+
+    def _check_paths(self, conditions: Conditions) -> None:
+        for tokens in conditions.tokens:
+            check_paths(tokens.entry, tokens.entry.projections, self._paths)
+        for insert in conditions.inserts:
+            check_paths(insert.entry, insert.entry.modules, self._paths)
+        for edit in conditions.edits:
+            check_paths(edit.entry, edit.entry.paths or (), self._paths)
 
     def _forward(
         self,
@@ -131,24 +144,23 @@ class UNetForward:
             latents, copies = repeated(latents, copies), 1
         hidden = 2 * latents - 1.0 if unet.config.center_input_sample else latents
         early = unet.time_embedding(unet.get_time_embed(sample=hidden, timestep=timestep), None)
-        if (added := self._family.added_embedding(unet, conditions.added)) is not None:
-            early = early + added
+        if (further := self._family.added_embedding(unet, conditions.added)) is not None:
+            early = early + further
         if unet.time_embed_act is not None:
             early = unet.time_embed_act(early)
         time = repeated(early, copies)
 
         every = repeated(latents, copies) if conditions.residuals else latents
         residuals = [
-            (
-                group,
-                group.entry.module(group.of(every), timestep, group.of(conditions.context), group.state),
-            )
-            for group in conditions.residuals
+            (group, residuals_of(group, every, timestep, conditions, unet)) for group in conditions.residuals
         ]
         inputs = hidden
         hidden = unet.conv_in(inputs)
         for channels in conditions.channels:
-            hidden = channels.add(hidden, channels.entry.convolution(channels.state.to(hidden)))
+            place = "convolution of input channels"
+            module, state = channels.entry.convolution, channels.state.to(hidden)
+            part = called(channels.entry, place, partial(module, state))
+            hidden = added(channels, hidden, part, place)
 
         skips = [hidden]
         for number, block in enumerate(unet.down_blocks):
@@ -162,18 +174,18 @@ class UNetForward:
                     # the first cross-attention has told the rows apart
                     skips, copies = [repeated(skip, copies) for skip in skips], 1
                     if i == len(block.resnets) - 1:
-                        hidden = _add_blocks(hidden, number, residuals)
+                        hidden = add_blocks(hidden, number, residuals)
                 skips.append(hidden)
             for downsample in block.downsamplers or ():
                 hidden = downsample(hidden)
                 skips.append(hidden)
             if attentions is None:
                 # diffusers adds to a plain block's output in place, and so to its last skip as well
-                hidden = skips[-1] = _add_blocks(hidden, number, residuals)
+                hidden = skips[-1] = add_blocks(hidden, number, residuals)
 
         for group, parts in residuals:
             if parts.skips:
-                skips = [group.add(skip, part) for skip, part in zip(skips, parts.skips, strict=True)]
+                skips = add_skips(skips, group, parts)
 
         if unet.mid_block is not None:
             hidden = unet.mid_block.resnets[0](hidden, time)
@@ -186,7 +198,7 @@ class UNetForward:
                 hidden = resnet(hidden, time)
         for group, parts in residuals:
             if parts.middle is not None:
-                hidden = group.add(hidden, parts.middle)
+                hidden = added(group, hidden, parts.middle, "residual of the middle block")
 
         for number, block in enumerate(unet.up_blocks):
             attentions = getattr(block, "attentions", None)
@@ -217,13 +229,6 @@ def _begin_alike(unet: Any, conditions: Conditions) -> bool:
     )
 
 
-def _add_blocks(hidden: Tensor, number: int, residuals: list[tuple[Any, Residuals]]) -> Tensor:
-    for group, parts in residuals:
-        if number < len(parts.blocks):
-            hidden = group.add(hidden, parts.blocks[number])
-    return hidden
-
-
 def _transformer(
     module: Any, hidden: Float[Tensor, "q c h w"], path: str, run: _Pass
 ) -> Float[Tensor, "r c h w"]:
@@ -251,10 +256,10 @@ def _transformer(
         if inserts:
             hidden = repeated(hidden, len(conditions.context) // len(hidden))
         for insert in inserts:
-            part = insert.entry.modules[site.path](
-                insert.of(hidden), insert.state.to(hidden), insert.strength.to(hidden), grid
-            )
-            hidden = insert.put(hidden, part)
+            place, before = f"insert in '{site.path}'", insert.of(hidden)
+            arguments = before, insert.state.to(hidden), insert.strength.to(hidden), grid
+            part = called(insert.entry, place, partial(insert.entry.modules[site.path], *arguments))
+            hidden = insert.put(hidden, fitting(insert.entry, place, part, before))
         attended, probabilities = cross_attention(
             block.attn2, block.norm2(hidden), site, conditions, run.look, run.step
         )

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from ...kernels.low_rank import Adapter, low_rank
 from ..api.ports import WeightDelta
 from ..api.replaced import own_hooks, replaced
-from ..errors import PluginError
 from .conditions import Group
+from .entry_calls import refused
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -125,27 +125,23 @@ def _layer(model: nn.Module, delta: WeightDelta) -> nn.Module:
     try:
         layer = model.get_submodule(delta.path)
     except AttributeError:
-        raise PluginError("weights", place, f"the {delta.target} has no such layer") from None
+        raise refused(delta, place, f"the {delta.target} has no such layer") from None
     if not isinstance(layer, nn.Linear | nn.Conv2d | nn.LayerNorm | nn.GroupNorm):
-        raise PluginError(
-            "weights", place, f"expected a linear, convolution or norm layer, found {type(layer).__name__}"
-        )
+        kinds = "expected a linear, convolution or norm layer"
+        raise refused(delta, place, f"{kinds}, found {type(layer).__name__}")
     weight = layer.weight
     if weight is None:
-        raise PluginError("weights", place, "the norm layer has no parameters")
+        raise refused(delta, place, "the norm layer has no parameters")
     shape = tuple(weight.shape[:1] if delta.parameter == "bias" else weight.shape)
     shapes = tuple(delta.up.shape)
     fits = shapes == shape
     if delta.down is not None and (delta.parameter == "bias" or isinstance(layer, _NORMS)):
-        raise PluginError(
-            "weights", place, "expected a whole delta of a bias or a norm, found low-rank parts"
-        )
+        raise refused(delta, place, "expected a whole delta of a bias or a norm, found low-rank parts")
     if delta.down is not None:
         lower = tuple(delta.down.shape)
         fits = shapes[0] == shape[0] and shapes[1] == lower[0] and lower[1:] == shape[1:]
         shapes = (shapes, lower)  # type: ignore[assignment]
     if not fits:
-        raise PluginError(
-            "weights", place, f"expected a delta of shape {shape}, or its low-rank parts, found {shapes}"
-        )
+        expected = f"expected a delta of shape {shape}, or its low-rank parts"
+        raise refused(delta, place, f"{expected}, found {shapes}")
     return layer

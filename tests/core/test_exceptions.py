@@ -252,7 +252,7 @@ def test_in_modules_that_conditioners_bring(monkeypatch, made: str) -> None:
     before = state()
     with monkeypatch.context() as patch:
         patch.setattr(port_plugins, made, trapped)
-        with pytest.raises(Boom):
+        with pytest.raises(weft.PluginError, match="Boom: here"):
             generate()
     assert state() == before
 
@@ -264,7 +264,7 @@ def test_in_a_function_of_the_maps(monkeypatch) -> None:
     before = state()
     with monkeypatch.context() as patch:
         patch.setattr(port_plugins.MapBlur, "prepare", lambda self, scene, model: Fixed((MapEdit(refuse),)))
-        with pytest.raises(Boom):
+        with pytest.raises(weft.PluginError, match="Boom: here"):
             generate()
     assert state() == before
 
