@@ -82,9 +82,8 @@ def hub_folder(
             names = HfApi().list_repo_files(repository)
         except HfHubHTTPError:
             raise
-        except (
-            Exception
-        ):  # no network, or switched off; each HTTP library has its own: what is here may be enough
+        except Exception:
+            # no network, or it is switched off; every HTTP library has errors of its own: what is here may be enough
             return Path(snapshot_download(repository, local_files_only=True))
         return Path(snapshot_download(repository, allow_patterns=wanted_files(names, variant, parts)))
     except UserError:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..api.registry import Registry
 from ..checkpoints.vocabulary import LENGTH, token_counter
 from ..errors import UserError
 from ..scene.field_error import FieldError
+from ..scene.fields import Keys
 from ..scene.foreign_syntax import foreign_syntax
 from .run import Run
 from .settings_tree import Tree
@@ -40,18 +42,13 @@ class MeantOtherwise:
         self._documents[id(document)] = document
         self._documents[id(tree.document)] = tree.document
         count = self._counter(run)
-        for name, text in (
-            ("prompt", run.scene.prompt),
-            ("negative_prompt", tree.data.get("negative_prompt")),
-        ):
-            if not isinstance(text, str):
-                continue
+        for keys, text in _prompts(tree.data):
             if len(text.encode()) > ROOM and count is not None and (tokens := count(text)) > ROOM:
-                place = tree.error(FieldError((name,), f"at most {ROOM} tokens", str(tokens), _CUT))
-                self._cut.setdefault(place.place, place)
+                error = tree.error(FieldError(keys, f"at most {ROOM} tokens", str(tokens), _CUT))
+                self._cut.setdefault(error.place, error)
             for found, hint in foreign_syntax(text):
                 if hint not in self._syntax:
-                    self._syntax[hint] = tree.error(FieldError((name,), "words", f"'{found}'", hint))
+                    self._syntax[hint] = tree.error(FieldError(keys, "words", f"'{found}'", hint))
 
     def warnings(self) -> Iterator[FileError]:
         """In the order in which they were found."""
@@ -70,3 +67,11 @@ class MeantOtherwise:
             return token_counter(folder)
         except UserError:
             return None  # loading says what is wrong with it
+
+
+def _prompts(data: Mapping[str, Any]) -> Iterator[tuple[Keys, str]]:
+    """The prompt of a scene and the negative ones, at the top and of strategies, with the keys that lead to each."""
+    places: list[tuple[Keys, Any]] = [((name,), data.get(name)) for name in ("prompt", "negative_prompt")]
+    for number, section in enumerate(data.get("guidance", ())):
+        places.append((("guidance", number, "negative_prompt"), section.get("negative_prompt")))
+    return ((keys, text) for keys, text in places if isinstance(text, str))

@@ -106,6 +106,10 @@ def test_python_is_told_too() -> None:
 def test_a_negative_prompt_is_looked_at(tmp_path: Path) -> None:
     _, (told,) = read(tmp_path, "prompt: a toy\nnegative_prompt: '(bad:1.4)'")
     assert "run.yaml:4:18" in told
+    _, (told,) = read(
+        tmp_path, "prompt: a toy\nguidance: [{type: classifier_free, negative_prompt: '(bad:1.4)'}]"
+    )
+    assert "run.yaml:4:53" in told
 
 
 LONG = "a red ball and a blue star, " * 12
