@@ -25,6 +25,7 @@ import torch
 
 import weft
 from weft.core.api.branches import Branch
+from weft.core.api.guidance import Step
 from weft.core.api.schedulers import make_scheduler
 from weft.core.sampling.branch_evaluator import BranchEvaluator, PreparedScene
 from weft.core.unet.forward import UNetForward
@@ -78,17 +79,18 @@ def branches(count: int, steps: int) -> tuple[Callable[[], Any], Callable[[], An
     scheduler.set_timesteps(steps)
     latents = torch.randn(1, 4, *pipe.view(pipe.size).latent_size, generator=torch.Generator().manual_seed(0))
     chosen = [Branch(prompt=word) for word in WORDS[:count]]
+    places = [(Step(i, steps, float(t), Branch()), t) for i, t in enumerate(scheduler.timesteps)]
     scene = PreparedScene(weft.Scene(PROMPT), pipe.view(pipe.size), {})
     together, apart = (BranchEvaluator(UNetForward(pipe.unet), [scene]) for _ in range(2))
 
     def batch() -> None:
-        for timestep in scheduler.timesteps:
-            together(latents, timestep, chosen)
+        for step, timestep in places:
+            together(latents, timestep, step, chosen)
 
     def singly() -> None:
-        for timestep in scheduler.timesteps:
+        for step, timestep in places:
             for branch in chosen:
-                apart(latents, timestep, [branch])
+                apart(latents, timestep, step, [branch])
 
     return batch, singly
 

@@ -273,7 +273,7 @@ class Pipeline:
         prepared = {id(one): PreparedScene(one, model, named) for one in scenes}
         evaluator = BranchEvaluator(UNetForward(self.unet), [prepared[id(one)] for one in scenes])
         branch = Branch.full(named) if branch is None else branch
-        predictions, _ = evaluator(latents, timestep, [branch])
+        predictions, _ = evaluator(latents, timestep, None, [branch])
         return predictions[branch]
 
     @torch.no_grad()

@@ -59,6 +59,7 @@ NAMES = [
     "SecondPrompt",
     "Site",
     "Step",
+    "Region",
     "Subject",
     "SubjectPhrase",
     "TextEncoder",

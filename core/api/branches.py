@@ -35,20 +35,33 @@ class Branch:
             its absent form (null grounding tokens, zero mask, plain noun).
         off: conditioners that contribute nothing at all, not even their null.
         prompt: what it reads.
+        scales: (conditioner, factor) pairs that multiply its strength in whichever form it has here, in the order of
+            their names.
     """
 
     present: tuple[tuple[str, float], ...] = ()
     off: frozenset[str] = frozenset()
     prompt: Prompt = None
+    scales: tuple[tuple[str, float], ...] = ()
 
     @staticmethod
     def full(conditioners: Iterable[str]) -> Branch:
         """The branch in which every conditioner is present at strength 1."""
         return Branch(tuple((name, 1.0) for name in conditioners))
 
+    def is_present(self, conditioner: str) -> bool:
+        """Whether it has its present form here."""
+        return dict(self.present).get(conditioner, 0.0) != 0.0
+
     def strength(self, conditioner: str) -> float:
-        """Strength of a conditioner here; 0 when it is absent or off."""
-        return dict(self.present).get(conditioner, 0.0)
+        """Strength of a conditioner's present form here; 0 when it is absent or off."""
+        return dict(self.present).get(conditioner, 0.0) * dict(self.scales).get(conditioner, 1.0)
+
+    def factor(self, conditioner: str) -> float:
+        """What multiplies a conditioner's own strength here, in the form that it has; 0 when it is off."""
+        if conditioner in self.off:
+            return 0.0
+        return (dict(self.present).get(conditioner) or 1.0) * dict(self.scales).get(conditioner, 1.0)
 
     def adding(self, conditioner: str, strength: float = 1.0) -> Branch:
         """The same branch with one more conditioner present, for example one that a strategy brings."""
@@ -63,12 +76,15 @@ class Branch:
         return replace(self.without(*conditioners), off=self.off | set(conditioners))
 
     def scaled(self, conditioner: str, factor: float) -> Branch:
-        """The same branch with one conditioner's strength multiplied; a factor of 0 switches it off."""
+        """The same branch with one conditioner's strength multiplied, its present and its absent form alike.
+
+        A factor of 0 switches it off.
+        """
         if factor == 0.0:
             return self.switched_off(conditioner)
-        return replace(
-            self, present=tuple((n, s * factor if n == conditioner else s) for n, s in self.present)
-        )
+        scales = dict(self.scales)
+        scales[conditioner] = scales.get(conditioner, 1.0) * factor
+        return replace(self, scales=tuple(sorted(pair for pair in scales.items() if pair[1] != 1.0)))
 
     def reading(self, prompt: Prompt) -> Branch:
         """The same branch with another prompt."""
@@ -123,9 +139,15 @@ class LinearForm(Mapping[Branch, float]):
         return total
 
     def null(self, prompt: str = "") -> Branch:
-        """The branch that reads ``prompt`` with every conditioner absent; what is off in every branch stays off."""
-        off = [branch.off for branch in self]
-        return Branch(prompt=prompt, off=frozenset.intersection(*off) if off else frozenset())
+        """The branch that reads ``prompt`` with every conditioner absent.
+
+        What is off in every branch stays off, and what is scaled alike in every branch stays scaled.
+        """
+        if not self:
+            return Branch(prompt=prompt)
+        off = frozenset.intersection(*(branch.off for branch in self))
+        scales = set.intersection(*(set(branch.scales) for branch in self))
+        return Branch(prompt=prompt, off=off, scales=tuple(sorted(scales)))
 
     def share(self, keep: Callable[[Branch], bool]) -> LinearForm:
         """The terms of some branches, brought to a sum of 1; the whole form where they sum to 0, or there are none."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from ..scene.record import record
+from ..scene.region import AnyRegion
 from .plugin import Plugin
+from .schedule import Schedule, factor_at
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ..scene.scene import Scene
     from .model_view import ModelView
     from .ports import Contribution
+    from .step import Step
     from .text_encoder import PromptTokens
 
 
@@ -28,12 +31,24 @@ class Conditioner(Plugin):
 
     Args:
         strength: 1 is as trained; 0 is the same as leaving the conditioner out, bit for bit.
+        schedule: a factor of the strength over the steps, of the present and of the absent form alike: a number; an
+            interval (start, end) of fractions of the steps outside which the conditioner takes no part; or points
+            ``{0: 1, 0.5: 0}`` that are joined by straight lines. A step is where its beginning is: ``index / total``.
+        region: where in the image it acts: a subject's phrase, for its mask or box; ``"rest"``, for what is no
+            subject's; an open image as a mask; or a `Region`. Each port says what it means there. None is everywhere.
     """
 
     kind: ClassVar[Literal["conditioner", "guidance"]] = "conditioner"
     neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
 
     strength: float = Field(default=1.0, description="1 is as trained, 0 is absence", kw_only=True)
+    schedule: Schedule = Field(default=1.0, description="factor of the strength over the steps", kw_only=True)
+    region: AnyRegion | None = Field(default=None, description="where in the image it acts", kw_only=True)
+
+    def factor(self, step: Step) -> float:
+        """What the strength is multiplied by at a step. A method whose released code counts steps otherwise overrides
+        this, and says so."""
+        return factor_at(self.schedule, step.index, step.total)
 
     def check(self, scene: Scene) -> None:
         """Refuse a scene that lacks what the conditioner needs, without a model and without torch.

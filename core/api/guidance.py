@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..errors import UserError, did_you_mean
 from ..scene.record import record
-from .branches import Branch, LinearForm
+from .branches import LinearForm
 from .plugin import Plugin
+from .step import Step as Step
 
 if TYPE_CHECKING:
     import torch
@@ -36,30 +37,6 @@ MAP_POSITIONS = 384
 
 DEFAULT_GUIDANCE = ("classifier_free",)
 """The chain of a generation that names none: a promise of the public API, and the one name of a plugin in the core."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where the sampler is.
-
-    Args:
-        index: 0 to total - 1; a multistep scheduler may take one more call than the steps asked for.
-        total: number of scheduler calls.
-        timestep: the scheduler's timestep, on the training grid of 0 to 999.
-        full: the branch with every conditioner of the run present.
-        visit: how often this step was taken before; see `Guidance.travel_back`.
-    """
-
-    index: int
-    total: int
-    timestep: float
-    full: Branch
-    visit: int = 0
-
-    @property
-    def fraction(self) -> float:
-        """Share of the steps that are done, in [0, 1)."""
-        return self.index / self.total
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@ class MapEdit(Entry):
         function: what is done; entries of the same function object, attention and paths are one call.
         attention: "cross", to the text, or "self", of the feature map's positions to each other.
         paths: the transformer blocks where it is done; None is all.
+
+    In a region, the probabilities of its positions are changed.
     """
 
     function: MapFunction

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..checkpoints.tensors import read_tensors
 from ..errors import UserError
 from ..scene.pixels import open_image, open_mask, to_tensor
-from ..scene.scene import Scene, Subject
+from ..scene.region import Region
+from ..scene.scene import Box, ImageSource, Scene, Subject
 from .family import Family
 from .image_encoder import ARCHITECTURE, CONFIG, ImageTower, load_tower
 from .image_encoder import FOLDER as TOWER
@@ -93,7 +94,11 @@ class ModelView:
         Raises:
             UserError: the mask cannot be read, or the place covers no pixel.
         """
-        region = self._region(subject)
+        region = None
+        if subject.mask is not None:
+            region = self._mask(subject.mask, f"subject '{subject.phrase}', field 'mask'")
+        elif subject.box is not None:
+            region = self._inside(subject.box)
         if region is not None and not bool(region.any()):
             field, (height, width) = "box" if subject.mask is None else "mask", self.size
             found = "a black image" if subject.mask is not None else f"{subject.box}"
@@ -104,14 +109,32 @@ class ModelView:
             )
         return region
 
-    def _region(self, subject: Subject) -> Float[Tensor, "h w"] | None:
+    def area(self, region: Region, scene: Scene) -> Float[Tensor, "h w"]:
+        """A part of the image, as a mask in [0, 1] at its size.
+
+        Raises:
+            UserError: the scene has no such subject, it has no place, or the mask has another size.
+        """
+        subject = region.of(scene)
+        if region.rest:
+            others = [place for one in scene.subjects if (place := self.region(one)) is not None]
+            return 1.0 - torch.stack(others).amax(0)
+        if region.mask is not None:
+            return self._mask(region.mask, "field 'region.mask'")
+        if region.box is not None:
+            return self._inside(region.box)
+        assert subject is not None
+        place = self.region(subject)
+        assert place is not None
+        return place
+
+    def _mask(self, source: ImageSource, place: str) -> Float[Tensor, "h w"]:
+        return open_mask(source, self.size, place).to(self.device)
+
+    def _inside(self, box: Box) -> Float[Tensor, "h w"]:
+        """1 at the pixels whose centres lie in a box."""
+        left, top, right, bottom = box
         height, width = self.size
-        if subject.mask is not None:
-            place = f"subject '{subject.phrase}', field 'mask'"
-            return open_mask(subject.mask, self.size, place).to(self.device)
-        if subject.box is None:
-            return None
-        left, top, right, bottom = subject.box
         rows = (torch.arange(height, device=self.device) + 0.5) / height
         columns = (torch.arange(width, device=self.device) + 0.5) / width
         inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))[

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..scene.region import Resize
 
 AnyEntry = TypeVar("AnyEntry", bound="Entry")  # not Self, which beartype cannot check on a lone method
 
@@ -26,11 +27,16 @@ class Entry:
     """Base of the port entries; only its subclasses are used.
 
     Args:
-        strength: 1 is as given.
-        origin: the name of the conditioner that it came from, which the engine fills in.
+        strength: 1 is as it is; 0 is absence, bit for bit.
+        region: where it acts, as a mask in [0, 1] of the whole image; None is everywhere. What it means is said at each
+            port. A mask of ones is no mask, bit for bit.
+        resize: how the mask becomes as small as a feature map.
+        origin: the conditioner that it came from; the engine writes it.
     """
 
     strength: float = field(default=1.0, kw_only=True)
+    region: Float[Tensor, "_h _w"] | None = field(default=None, kw_only=True)
+    resize: Resize = field(default="area", kw_only=True)
     origin: str = field(default="", kw_only=True)
 
     def scaled(self: AnyEntry, factor: float) -> AnyEntry:
@@ -45,6 +51,9 @@ class TokenEmbeddings(Entry):
     Args:
         positions: where, in the tokens of the branch's prompt.
         vectors: what; at strength s the result is ``word + s * (vector - word)``.
+
+    In a region, the image reads the text with these vectors there, and the text without them elsewhere: the outputs of
+    both cross-attentions are weighted.
     """
 
     positions: Int[Tensor, " n"]
@@ -56,7 +65,8 @@ class TokenEmbeddings(Entry):
 
 @dataclass(frozen=True, eq=False)
 class TextStates(Entry):
-    """Port 2, text states: vectors written over the text encoder's output, blended as in `TokenEmbeddings`."""
+    """Port 2, text states: vectors written over the text encoder's output, blended as in `TokenEmbeddings`, and in a
+    region read as there."""
 
     positions: Int[Tensor, " n"]
     states: Float[Tensor, "n d"]
@@ -81,14 +91,14 @@ class ContextTokens(Entry):
         tokens: extra keys' source, and the values' by default.
         projections: key and value projections by transformer block path; a block that is not named takes part with
             its own text projections when the mapping is empty, and not at all otherwise. Not with ``shared``.
-        region: where the result is added, as a mask in [0, 1] of the whole image; None is everywhere.
         joined: how.
         values: the values' source, where it is another sequence (as in arXiv 2212.05032); not with ``shared``.
+
+    In a region, the weight is 0 elsewhere.
     """
 
     tokens: Float[Tensor, "m d"]
     projections: Mapping[str, tuple[nn.Module, nn.Module]] = field(default_factory=dict)
-    region: Float[Tensor, "h w"] | None = None
     joined: Literal["added", "instead", "shared"] = "added"
     values: Float[Tensor, "_m d"] | None = None
 
@@ -113,6 +123,8 @@ class TextRegion(Entry):
     Args:
         positions: the tokens that are limited.
         mask: 1 where they may be read, 0 where not. The logarithm of ``1 - s + s * mask`` is added to the scores.
+
+    In a region, the limit holds there and nowhere else.
     """
 
     positions: Int[Tensor, " n"]
@@ -139,7 +151,10 @@ class BlockModule(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class BlockInsert(Entry):
-    """Port 3, block: modules by transformer block path, and the sample's state that they read."""
+    """Port 3, block: modules by transformer block path, and the sample's state that they read.
+
+    In a region, what the module changes is blended in there.
+    """
 
     modules: Mapping[str, BlockModule]
     state: Float[Tensor, "..."]
@@ -175,7 +190,10 @@ class ResidualModule(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FeatureResiduals(Entry):
-    """Port 4, feature residuals: a module called at every step, and the sample's state that it reads."""
+    """Port 4, feature residuals: a module called at every step, and the sample's state that it reads.
+
+    In a region, they are multiplied by the mask at their size.
+    """
 
     module: ResidualModule
     state: Float[Tensor, "..."]
@@ -185,7 +203,8 @@ class FeatureResiduals(Entry):
 class InputChannels(Entry):
     """Port 5, input channels: a convolution whose output is added to that of ``conv_in``.
 
-    This is the same linear map as a widened ``conv_in``, and leaves the UNet as it is when absent.
+    This is the same linear map as a widened ``conv_in``, and leaves the UNet as it is when absent. In a region, the
+    output is multiplied by the mask.
     """
 
     convolution: nn.Module
@@ -202,6 +221,10 @@ class WeightDelta(Entry):
         down: (rank, in, ...); its kernel is the layer's, and ``up`` then is 1x1. Not for biases and norms.
         target: which model.
         parameter: of the layer. A layer without a bias may be given one.
+
+    In a region, what a layer adds is multiplied by the mask at its feature map's size. The keys and values of the text,
+    and what a delta of the text encoder changes, have no place in the image: there the region reads a text of its own,
+    as with `TokenEmbeddings`. Layers of the time embedding have none either, and take the region's share of the image.
     """
 
     path: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -37,11 +36,4 @@ def replaced(model: M, modules: Mapping[str, nn.Module]) -> M:
         child = view._modules[name]
         assert child is not None
         view._modules[name] = replaced(child, deeper)
-    return view
-
-
-def own_hooks(module: M) -> M:
-    """The same module as an object with forward hooks of its own, which begin as the module's."""
-    view = copy.copy(module)
-    view._forward_hooks = OrderedDict(module._forward_hooks)
     return view

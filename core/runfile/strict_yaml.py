@@ -307,6 +307,8 @@ class _Builder:
                 break
             mark = _place(event.start_mark)
             key = self._node(event, events, (*keys, ""))
+            if isinstance(key, (int, float)) and not isinstance(key, bool):
+                key = event.value  # as JSON has it: the points of a schedule are named by numbers
             if not isinstance(key, str):
                 found = f"{key!r}" if key is not None else "nothing"
                 hint = f"In quotes '{event.value}' is a name." if isinstance(event, yaml.ScalarEvent) else ""

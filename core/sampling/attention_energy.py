@@ -80,7 +80,7 @@ class EnergyDescent:
         place = f"loss at step {step.index}"
         with torch.enable_grad():
             leaves = inputs.detach().requires_grad_(True)
-            maps = self.evaluator.maps(leaves, self.timestep, self.request, step)
+            maps = self.evaluator.maps(leaves, self.timestep, step, self.request)
             loss = guarded(energy.name, place, lambda: energy.loss(maps, step))
             if not isinstance(loss, Tensor):
                 raise PluginError(energy.name, place, f"expected a tensor, found {type(loss).__name__}")

@@ -13,20 +13,33 @@ from torch import Tensor
 from ..api.attention_maps import AttentionMaps, MapRecorder, Site
 from ..api.branches import Branch, Prompt, SubjectPhrase
 from ..api.conditioner import Conditioner, Prepared
+from ..api.family import TextCondition
 from ..api.guidance import Step
 from ..api.map_edits import MapRows
 from ..api.model_view import ModelView
-from ..api.ports import Contribution, Entry, TextRegion, TextStates, TokenEmbeddings, WeightDelta
+from ..api.ports import (
+    ContextTokens,
+    Contribution,
+    Entry,
+    TextRegion,
+    TextStates,
+    TokenEmbeddings,
+    WeightDelta,
+)
 from ..api.predictions import Predictions
 from ..api.text_encoder import PromptTokens
 from ..api.words import Word, checked, refuse_shared
 from ..errors import PluginError, UserError
+from ..scene.region import Region, as_region
 from ..scene.scene import Scene
-from ..unet.conditions import Conditions, gather
+from ..unet.conditions import Conditions, RegionalText, gather
 from ..unet.forward import UNetForward
 from ..unet.shared_tokens import with_shared
-from ..unet.weight_deltas import apply_deltas
+from ..unet.weight_deltas import apply_deltas, is_of_text
 from .guarded import guarded
+
+KEPT = 8
+"""Batches' keys and values that are kept: of a strategy that alternates, and not of every text of a schedule."""
 
 
 @dataclass(frozen=True)
@@ -71,29 +84,37 @@ class PreparedScene:
         self._tokens: dict[Hashable, PromptTokens] = {}
         self._rows: dict[Hashable, Row] = {}
         self._forms: dict[Hashable, Contribution] = {}
+        self._factors: dict[tuple[str, int], float] = {}
+        self._areas: dict[str, Float[Tensor, "h w"]] = {}
         self._regions: dict[int, Float[Tensor, "h w"] | None] = {}
         for subject in scene.subjects:
             # a subject that the tokenizer cuts off is an error now
             self.tokens(Branch.full(conditioners)).positions(subject)
 
-    def tokens(self, branch: Branch) -> PromptTokens:
-        """The tokens of a branch's prompt, with the words of the conditioners that are present in it."""
-        key = self._reading(branch)
+    def tokens(self, branch: Branch, step: Step | None = None) -> PromptTokens:
+        """The tokens of a branch's prompt, with the words of the conditioners that are present in it.
+
+        Args:
+            branch: which.
+            step: at which schedules are looked up; None is as if they were all 1.
+        """
+        key = self._reading(branch, step)
         if key not in self._tokens:
-            text, strengths, sequences = key
+            text, factors, sequences = key
             words = {
-                word: Word(vectors, self._conditioners[name].strength * strength)
-                for name, strength in strengths
+                word: Word(vectors, self._conditioners[name].strength * factor)
+                for name, factor in factors
                 for word, vectors in self._words[name].items()
             }
             self._tokens[key] = self._model.text.tokens(text, words, sequences)
         return self._tokens[key]
 
-    def _reading(self, branch: Branch) -> tuple[str, tuple[tuple[str, float], ...], int]:
+    def _reading(self, branch: Branch, step: Step | None) -> tuple[str, tuple[tuple[str, float], ...], int]:
         """What the tokens of a branch depend on: its text, the strengths of words, and the most sequences."""
-        strengths = [(name, branch.strength(name)) for name, words in self._words.items() if words]
+        bring = [name for name, words in self._words.items() if words and branch.is_present(name)]
+        factors = [(name, self._factor(name, branch, step)) for name in bring if name not in branch.off]
         here = [one.sequences for name, one in self._prepared.items() if name not in branch.off]
-        present = tuple((name, strength) for name, strength in strengths if strength != 0.0)
+        present = tuple((name, factor) for name, factor in factors if factor != 0.0)
         return self._text(branch.prompt), present, max(here, default=1)
 
     def _text(self, prompt: Prompt) -> str:
@@ -111,54 +132,131 @@ class PreparedScene:
             self._regions[number] = self._model.region(self.scene.subjects[number])
         return self._regions[number]
 
-    def key(self, branch: Branch) -> Hashable:
-        """Equal for branches that come to the same row."""
-        states = []
-        for name in self._prepared:
-            strength = branch.strength(name)
-            if name not in branch.off and self._form(name, strength != 0.0, branch):
-                states.append((name, strength))
-        return self._reading(branch), tuple(states)
+    def key(self, branch: Branch, step: Step | None = None) -> Hashable:
+        """Equal for branches that come to the same row at a step."""
+        factors = self.factors(branch, step)
+        forms = [
+            (name, branch.is_present(name), factor)
+            for name, factor in factors.items()
+            if factor != 0.0 and self._form(name, branch, step)
+        ]
+        return self._reading(branch, step), tuple(forms)
 
-    def row(self, branch: Branch) -> Row:
-        """What a branch is conditioned on."""
-        key = self.key(branch)
+    def factors(self, branch: Branch, step: Step | None) -> dict[str, float]:
+        """What multiplies each conditioner's own strength; of those that are not off."""
+        return {name: self._factor(name, branch, step) for name in self._prepared if name not in branch.off}
+
+    def structure(self, branch: Branch, step: Step | None) -> Hashable:
+        """Equal where rows are the same but for the strengths of what enters the UNet."""
+        forms = []
+        for name, factor in self.factors(branch, step).items():
+            if entries := self._form(name, branch, step):
+                # of what enters the text, the strength is in the text states
+                written = factor if any(map(_enters_text, entries)) else None
+                forms.append((name, branch.is_present(name), written))
+        return self._reading(branch, step), tuple(forms)
+
+    def row(self, branch: Branch, step: Step | None = None) -> Row:
+        """What a branch is conditioned on, with the strengths in the UNet at a factor of 1."""
+        key = self.structure(branch, step)
         if key not in self._rows:
-            self._rows[key] = self._resolve(branch)
+            self._rows[key] = self._resolve(branch, step)
         return self._rows[key]
 
-    def _form(self, name: str, present: bool, branch: Branch) -> Contribution:
-        key = (name, present, self._reading(branch))
+    def _factor(self, name: str, branch: Branch, step: Step | None) -> float:
+        factor = branch.factor(name)
+        if step is None:
+            return factor
+        if (name, step.index) not in self._factors:
+            read = partial(self._conditioners[name].factor, step)
+            self._factors[name, step.index] = float(guarded(name, f"factor at step {step.index}", read))
+        return factor * self._factors[name, step.index]
+
+    def _form(self, name: str, branch: Branch, step: Step | None) -> Contribution:
+        """A conditioner's entries in a branch, with its strength and region."""
+        present = branch.is_present(name)
+        key = (name, present, self._reading(branch, step))
         if key not in self._forms:
-            prepared, tokens = self._prepared[name], self.tokens(branch)
+            prepared, conditioner, tokens = (
+                self._prepared[name],
+                self._conditioners[name],
+                self.tokens(branch, step),
+            )
             read = prepared.present if present else prepared.absent
             entries = guarded(name, read.__name__, lambda: tuple(read(tokens)))
-            self._forms[key] = tuple(_entry(entry, name, read.__name__, len(tokens.ids)) for entry in entries)
+            entries = tuple(_entry(entry, name, read.__name__, len(tokens.ids)) for entry in entries)
+            entries = tuple(self._placed(name, one.scaled(conditioner.strength)) for one in entries)
+            self._forms[key] = tuple(one for one in entries if one.strength != 0.0)
         return self._forms[key]
 
-    def _resolve(self, branch: Branch) -> Row:
-        tokens = self.tokens(branch)
-        entries: Contribution = ()
-        for name, conditioner in self._conditioners.items():
-            if name not in branch.off:
-                strength = branch.strength(name)
-                # the absent form of a conditioner is its trained null, at the strength of the conditioner itself
-                factor = conditioner.strength * (strength or 1.0)
-                entries += tuple(e.scaled(factor) for e in self._form(name, strength != 0.0, branch))
-        entries = tuple(entry for entry in entries if entry.strength != 0.0)
+    def _placed(self, name: str, entry: Entry) -> Entry:
+        """The entry where its conditioner acts."""
+        if (field := self._conditioners[name].region) is None:
+            return entry
+        region = as_region(field)
+        mask = self._area(name, region)
+        if entry.region is not None:
+            return replace(entry, region=entry.region * mask)
+        return replace(entry, region=mask, resize=region.resize)
+
+    def _area(self, name: str, region: Region) -> Float[Tensor, "h w"]:
+        if name not in self._areas:
+            self._areas[name] = self._model.area(region, self.scene)
+        return self._areas[name]
+
+    def _resolve(self, branch: Branch, step: Step | None) -> Row:
+        entries: list[Entry] = []
+        for name, factor in self.factors(branch, step).items():
+            for entry in self._form(name, branch, step):
+                if not _enters_text(entry):
+                    entries.append(entry)
+                elif factor != 0.0:
+                    entries.append(entry.scaled(factor))
+        everywhere = [entry for entry in entries if not _regional_text(entry)]
+        text, regions = self._text_states(self.tokens(branch, step), everywhere)
+        texts = []
+        for name in dict.fromkeys(entry.origin for entry in entries if _regional_text(entry)):
+            there = [entry for entry in entries if not _regional_text(entry) or entry.origin == name]
+            first = next(entry for entry in there if _regional_text(entry))
+            states = self._text_states(self.tokens(branch, step), there)[0].context
+            texts.append(RegionalText(states, region=first.region, resize=first.resize, origin=name))
+        of_unet = [entry for entry in entries if not _enters_text(entry)]
+        return Row(text.context, (*of_unet, *regions, *texts), text.added)
+
+    def _text_states(
+        self, tokens: PromptTokens, entries: Sequence[Entry]
+    ) -> tuple[TextCondition, tuple[TextRegion, ...]]:
+        """The text states of a prompt as some entries make them, and the weights of tokens that share its softmax."""
+        model = self._model
         embeddings = [entry for entry in entries if isinstance(entry, TokenEmbeddings)]
         deltas = [
             entry for entry in entries if isinstance(entry, WeightDelta) and entry.target == "text_encoder"
         ]
-        model = self._model
-        with apply_deltas(model.text.model, deltas) as changed:
-            text = model.family.condition(model.text.with_model(changed), tokens, embeddings, model.size)
+        encoder = model.text.with_model(apply_deltas(model.text.model, deltas))
+        text = model.family.condition(encoder, tokens, embeddings, model.size)
         context = text.context[None]
         for entry in entries:
             if isinstance(entry, TextStates):
                 context = guarded(entry.origin, "text states", partial(entry.write, context))
         context, regions = with_shared(context[0], entries)
-        return Row(context.to(model.dtype), (*entries, *regions), text.added)
+        return replace(text, context=context.to(model.dtype)), regions
+
+
+def _enters_text(entry: Entry) -> bool:
+    """Whether it changes the text states, so that its strength is in them."""
+    return (
+        isinstance(entry, TokenEmbeddings | TextStates)
+        or (isinstance(entry, WeightDelta) and entry.target == "text_encoder")
+        or (isinstance(entry, ContextTokens) and entry.joined == "shared")
+    )
+
+
+def _regional_text(entry: Entry) -> bool:
+    """Whether a region reads a text of its own because of it."""
+    return entry.region is not None and (
+        isinstance(entry, TokenEmbeddings | TextStates)
+        or (isinstance(entry, WeightDelta) and (entry.target == "text_encoder" or is_of_text(entry.path)))
+    )
 
 
 def _prepared(name: str, prepared: Any) -> Prepared:
@@ -222,18 +320,18 @@ class BranchEvaluator:
         self,
         latents: Float[Tensor, "s c h w"],
         timestep: Num[Tensor, ""] | Num[Tensor, " s"],
+        step: Step | None,
         branches: Iterable[Branch],
         requests: Sequence[MapRequest] = (),
-        step: Step | None = None,
     ) -> tuple[Predictions, list[AttentionMaps | None]]:
         """Predict for every branch, in one batch; branches that come to the same rows are evaluated once.
 
         Args:
             latents: one per sample, scaled for the timestep.
             timestep: of all of them, or of each where one branch is evaluated.
+            step: where the sampler is, for schedules and map edits; None outside a generation.
             branches: what to evaluate.
             requests: maps to keep.
-            step: where the sampler is, for map edits.
 
         Returns:
             The predictions, and for every request its maps, or None where its branch is not evaluated.
@@ -242,7 +340,7 @@ class BranchEvaluator:
         # same rows in the same places round alike
         branches = list(branches)[::-1]
         slots: dict[Hashable, int] = {}
-        slot_of = [slots.setdefault(self._key(branch), len(slots)) for branch in branches]
+        slot_of = [slots.setdefault(self._key(branch, step), len(slots)) for branch in branches]
         distinct = [branches[slot_of.index(slot)] for slot in range(len(slots))]
         places = {branch: slot_of[branches.index(branch)] for branch in dict.fromkeys(branches)}
         asked = [request for request in requests if request.branch in places]
@@ -250,7 +348,7 @@ class BranchEvaluator:
         own, own_rows = _wanted([(places[one.branch], one.self_paths) for one in asked], len(latents))
         recorder = MapRecorder(cross, rows, False, own, own_rows) if asked else None
         # the latents of one copy: the forward pass repeats them where the branches part
-        predicted = self._unet(latents, timestep, self._gathered(distinct), recorder, step)
+        predicted = self._unet(latents, timestep, self._gathered(distinct, step), recorder, step)
         assert predicted is not None
         self.evaluations += len(distinct)
         parts = predicted.chunk(len(distinct))
@@ -266,12 +364,12 @@ class BranchEvaluator:
         self,
         latents: Float[Tensor, "s c h w"],
         timestep: Num[Tensor, ""],
+        step: Step,
         request: MapRequest,
-        step: Step | None = None,
     ) -> AttentionMaps:
         """The maps of one branch; the UNet is left after the last of them. Differentiable in the latents."""
         recorder = MapRecorder(request.paths, stop=True, self_paths=request.self_paths)
-        self._unet(latents, timestep, self._gathered([request.branch]), recorder, step)
+        self._unet(latents, timestep, self._gathered([request.branch], step), recorder, step)
         return self._maps(recorder, request, 0)
 
     def _maps(self, recorder: MapRecorder, request: MapRequest, slot: int) -> AttentionMaps:
@@ -289,12 +387,12 @@ class BranchEvaluator:
             of_slot(recorder.self_probabilities, request.self_paths, recorder.self_rows),
         )
 
-    def _rows(self, branches: Sequence[Branch]) -> MapRows:
+    def _rows(self, branches: Sequence[Branch], step: Step | None) -> MapRows:
         count = len(self._scenes)
         return MapRows(
             samples=tuple(range(count)) * len(branches),
             scenes=tuple(one.scene for one in self._scenes) * len(branches),
-            texts=tuple(scene.tokens(branch) for branch in branches for scene in self._scenes),
+            texts=tuple(scene.tokens(branch, step) for branch in branches for scene in self._scenes),
             sets=tuple((row,) for row in range(count * len(branches))),
         )
 
@@ -305,21 +403,24 @@ class BranchEvaluator:
             for name, sets in self._sets.items()
         }
 
-    def _key(self, branch: Branch) -> Hashable:
-        return tuple(scene.key(branch) for scene in self._scenes)
+    def _key(self, branch: Branch, step: Step | None) -> Hashable:
+        return tuple(scene.key(branch, step) for scene in self._scenes)
 
-    def _gathered(self, branches: Sequence[Branch]) -> Conditions:
-        key = tuple(self._key(branch) for branch in branches)
+    def _gathered(self, branches: Sequence[Branch], step: Step | None) -> Conditions:
+        rows = [(branch, scene) for branch in branches for scene in self._scenes]
+        key = tuple(scene.structure(branch, step) for branch, scene in rows)
         if key not in self._conditions:
-            rows = [scene.row(branch) for branch in branches for scene in self._scenes]
+            while len(self._conditions) >= KEPT:
+                del self._conditions[next(iter(self._conditions))]
+            contents = [scene.row(branch, step) for branch, scene in rows]
             self._conditions[key] = gather(
-                [row.context for row in rows],
-                [row.contribution for row in rows],
-                [row.added for row in rows],
-                self._rows(branches),
+                [row.context for row in contents],
+                [row.contribution for row in contents],
+                [row.added for row in contents],
+                self._rows(branches, step),
                 self._row_sets(branches),
             )
-        return self._conditions[key]
+        return self._conditions[key].scaled([scene.factors(branch, step) for branch, scene in rows])
 
 
 def _wanted(slots: Sequence[tuple[int, frozenset[str]]], count: int) -> tuple[frozenset[str], slice]:

@@ -172,7 +172,7 @@ class Denoising:
             form = (*forms.reads[number], forms.form)[0]
             heaviest = max(form, key=lambda branch: abs(form[branch]))
             requests.append(MapRequest(heaviest, self_paths=chain.self_map_paths(number)))
-        predictions, maps = self.evaluator(inputs, timestep, forms.evaluated, requests, step)
+        predictions, maps = self.evaluator(inputs, timestep, step, forms.evaluated, requests)
         recorded = maps.pop(0) if self.recorded else None
         return predictions, recorded, dict(zip(numbers, maps, strict=True))
 
@@ -194,7 +194,7 @@ class Denoising:
             assert own is not None
             other = chain.second_latents(number, latents, read, own, step)
             inputs = self.batch.scheduler.scale_model_input(other, timestep)
-            values[number] = self.evaluator(inputs, timestep, form, step=step)[0].sum(form)
+            values[number] = self.evaluator(inputs, timestep, step, form)[0].sum(form)
         return values
 
 

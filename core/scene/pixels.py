@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ..errors import UserError
 from .image_io import open_image as open_image
 from .masks import mask_image
+from .region import Resize
 from .scene import ImageSource
 
 
@@ -41,8 +42,11 @@ def to_images(pixels: Float[Tensor, "s 3 h w"]) -> list[Image.Image]:
     return [Image.fromarray(rearrange(picture, "c h w -> h w c").numpy()) for picture in array]
 
 
-def resize(masks: Float[Tensor, "r _h _w"], grid: tuple[int, int]) -> Float[Tensor, "r h w"]:
-    """Masks of the whole image at a feature map's size, by area, so that coverage is kept."""
+def resize(
+    masks: Float[Tensor, "r _h _w"], grid: tuple[int, int], how: Resize = "area"
+) -> Float[Tensor, "r h w"]:
+    """Masks of the whole image at a feature map's size; by area, coverage is kept."""
     if tuple(masks.shape[-2:]) == grid:
         return masks
-    return F.interpolate(masks[:, None].float(), size=grid, mode="area")[:, 0]
+    wide = masks[:, None].to(torch.promote_types(masks.dtype, torch.float32))
+    return F.interpolate(wide, size=grid, mode=how)[:, 0]

@@ -5,7 +5,6 @@ Without contributions the arithmetic is that of diffusers' `AttnProcessor2_0`, b
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from diffusers.models.attention_processor import Attention
@@ -19,9 +18,9 @@ from ...kernels.cross_attention import cross_attention as attend
 from ..api.attention_maps import AttentionKind, Look, Site
 from ..api.guidance import Step
 from ..api.map_edits import MapCall
-from ..scene.pixels import resize
-from .conditions import Conditions, MapEdits
+from .conditions import Conditions, MapEdits, takes_part
 from .entry_calls import called, fitting, refused
+from .weight_deltas import reading
 
 
 def self_attention(layer: Attention, hidden: Float[Tensor, "r n c"]) -> Float[Tensor, "r n c"]:
@@ -103,10 +102,11 @@ def cross_attention(
     changed = _edited(probabilities[rows], edits, site, "cross", step)
     changed = changed if edits.rows is None else probabilities.index_copy(0, edits.rows, changed)
     attended = (changed @ heads_first[2]).transpose(1, 2)
-    if segments.weights is not None and segments.weighted[0]:
+    if segments.weighted[0] and segments.weights is not None:
         attended = attended * segments.weights[0].to(attended)[:, :, None, None]
     if len(segments.lengths) > 1:
-        attended = attended + attend(query, segments.without_first(), finite=True)[0]
+        others = None if regions is None else regions.after(text)
+        attended = attended + attend(query, segments.without_first(), others, finite=True)[0]
     return _out(layer, attended), probabilities[look.rows] if wanted else None
 
 
@@ -116,48 +116,45 @@ def repeated(tensor: Tensor, copies: int) -> Tensor:
 
 
 def _segments(layer: Attention, site: Site, conditions: Conditions) -> Segments:
-    """The text's keys and values, and those of all extra context tokens that take part here."""
+    """The keys and values of the text, of the regions' texts, and of the extra context tokens that take part here."""
     context = conditions.context
-    text_key = layer.to_k(context)
-    width = text_key.shape[-1]
-    parts = [Segment(_heads(layer, text_key), _heads(layer, layer.to_v(context)))]
-    texts = [0]  # the text, and what stands in its place
+    parts = [Segment(*_keys_and_values(layer, context))]
+    width = parts[0].key.shape[-2] * parts[0].key.shape[-1]
+    for text in conditions.texts:
+        states = text.put(context, text.state.to(context))
+        parts.append(Segment(*_keys_and_values(reading(layer, text.entry.origin), states)))
     for group in conditions.tokens:
-        projections = group.entry.projections
-        if group.entry.joined == "shared" or (projections and site.path not in projections):
-            continue  # shared tokens are in the context already
-        # rows without these tokens have weight 0
+        if not takes_part(group.entry, site.path):
+            continue
         sources = group.state.to(context)  # r k m d
-        blank = sources.new_zeros(len(context), *sources.shape[1:])
-        if projections:
-            (to_k, to_v), place = projections[site.path], f"projections of '{site.path}'"
+        if group.entry.projections:
+            (to_k, to_v), place = group.entry.projections[site.path], f"projections of '{site.path}'"
             key = called(group.entry, place, partial(to_k, sources[:, 0]))
             value = called(group.entry, place, partial(to_v, sources[:, -1]))
             like = sources.new_empty(*sources.shape[:1], sources.shape[2], width)
             key, value = (fitting(group.entry, place, one, like) for one in (key, value))
+            # rows without these tokens have weight 0
             empty = key.new_zeros(len(context), *key.shape[1:])
-            key, value = group.put(empty, key), group.put(empty, value)
+            parts.append(
+                Segment(_heads(layer, group.put(empty, key)), _heads(layer, group.put(empty, value)))
+            )
         else:
             if sources.shape[-1] != context.shape[-1]:
                 widths = f"expected {context.shape[-1]} channels, as the text's, found {sources.shape[-1]}"
                 raise refused(group.entry, "context tokens without projections", widths)
             # weight deltas on the text's projections know the rows of the whole batch, so project all of it
+            blank = sources.new_zeros(len(context), *sources.shape[1:])
             sources = group.put(blank, sources)
-            key, value = layer.to_k(sources[:, 0]), layer.to_v(sources[:, -1])
-        weight = rearrange(group.strength.float(), "r -> r 1")
-        if group.entry.region is not None:
-            weight = weight * rearrange(resize(group.entry.region[None], site.grid), "1 h w -> 1 (h w)").to(
-                weight
+            parts.append(
+                Segment(_heads(layer, layer.to_k(sources[:, 0])), _heads(layer, layer.to_v(sources[:, -1])))
             )
-        weight = group.put(weight.new_zeros(len(context), weight.shape[1]), weight)
-        if group.entry.joined == "instead":
-            for number in texts:
-                before = parts[number].weight
-                left = 1.0 - weight if before is None else before * (1.0 - weight)
-                parts[number] = replace(parts[number], weight=left)
-            texts.append(len(parts))
-        parts.append(Segment(_heads(layer, key), _heads(layer, value), weight))
     return Segments.of(parts)
+
+
+def _keys_and_values(
+    layer: Attention, states: Float[Tensor, "r t d"]
+) -> tuple[Float[Tensor, "r t heads c"], Float[Tensor, "r t heads c"]]:
+    return _heads(layer, layer.to_k(states)), _heads(layer, layer.to_v(states))
 
 
 def _edited(
@@ -171,7 +168,11 @@ def _edited(
         before, place = group.of(probabilities), f"edit of {attention}-attention in '{site.path}'"
         call = MapCall(site, attention, rows, step)
         after = called(group.entry, place, partial(group.entry.function, before, call))
-        probabilities = group.add(probabilities, fitting(group.entry, place, after, before) - before)
+        change = fitting(group.entry, place, after, before) - before
+        factor = group.column(change)
+        if (mask := group.mask_at(site.grid, change)) is not None:
+            factor = factor * rearrange(mask, "r h w -> r 1 (h w) 1")
+        probabilities = group.plus(probabilities, factor * change)
     return probabilities
 
 

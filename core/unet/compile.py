@@ -26,9 +26,9 @@ class Compiled:
     """Compiles the forward pass with `torch.compile` when it is first called with conditions of a new make.
 
     The first call under every Conditions object runs plain: it makes the keys and values that later steps share, and so
-    they are inputs of the compiled form and no part of it. Weight deltas are hooks on the UNet, which a compiled form
-    does not see, and map edits are told the step, which it would hold fast; such calls run plain. So does everything
-    after a compilation that failed. Each is logged once.
+    they are inputs of the compiled form and no part of it. Weight deltas make other layers of the UNet's, for which all
+    would be compiled anew, and map edits are told the step, which it would hold fast; such calls run plain. So does
+    everything after a compilation that failed. Each is logged once.
 
     Args:
         backend: of `torch.compile`.
@@ -52,7 +52,7 @@ class Compiled:
     ) -> Prediction:
         """The function's result for these arguments, compiled or plain."""
         if conditions.deltas:
-            self._log("weight deltas are hooks, which a compiled UNet does not see")
+            self._log("weight deltas make other layers, for which it would be compiled anew")
         if conditions.edits:
             self._log("map edits are told the step, which a compiled UNet would hold fast")
         if self.failed or conditions.deltas or conditions.edits or not conditions.started:

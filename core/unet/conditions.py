@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from types import MethodType
+from typing import Any, TypeVar, cast
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import is_fake
 
 from ...kernels.cross_attention import Regions, Segments
 from ..api.attention_maps import AttentionKind, Grid
@@ -28,48 +30,23 @@ from ..api.ports import (
 )
 from ..scene.pixels import resize
 from .entry_calls import refused
+from .group import E, Factors, Group, Member
+from .weight_deltas import is_of_text, with_groups
 
-E = TypeVar("E", bound=Entry)
+M = TypeVar("M", bound=nn.Module)
 
 # finite, so that a row whose words are all masked out still has a softmax
 MASKED = -1e4
 
 
-@dataclass(frozen=True)
-class Group(Generic[E]):
-    """Entries of one port that share their modules, one per row.
+@dataclass(frozen=True, eq=False)
+class RegionalText(Entry):
+    """Made by the engine: the text states that a region of the image reads in the place of the row's own.
 
-    Args:
-        entry: the first of them; its modules are everybody's.
-        rows: which rows of the batch; None when it is all of them, in order.
-        state: the entries' tensors, stacked.
-        strength: one number per row.
+    It has those weight deltas of the text's keys and values that its origin limits to the region.
     """
 
-    entry: E
-    rows: Int[Tensor, " r"] | None
-    state: Float[Tensor, "r ..."]
-    strength: Float[Tensor, " r"]
-
-    def of(self, batch: Tensor) -> Tensor:
-        """The rows of a batch that the group concerns."""
-        return batch if self.rows is None else batch[self.rows]
-
-    def put(self, batch: Tensor, part: Tensor) -> Tensor:
-        """The batch with the group's rows replaced."""
-        return part if self.rows is None else batch.index_copy(0, self.rows, part)
-
-    def column(self, like: Tensor) -> Tensor:
-        """The strengths, shaped to multiply a tensor of the group's rows."""
-        return self.strength.to(like).view(-1, *[1] * (like.ndim - 1))
-
-    def add(self, batch: Tensor, part: Tensor) -> Tensor:
-        """The batch with ``strength * part`` added to the group's rows."""
-        return self.plus(batch, self.column(part) * part)
-
-    def plus(self, batch: Tensor, part: Tensor) -> Tensor:
-        """The batch with ``part`` added to the group's rows."""
-        return batch + part if self.rows is None else batch.index_add(0, self.rows, part.to(batch))
+    states: Float[Tensor, "t d"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +74,7 @@ class Conditions:
         added: what enters by the time embedding, by name.
         rows: what each row is, for map edits.
         sets: by conditioner, rows that belong together; of others each is alone.
+        texts: text states of regions.
         tokens, regions, inserts, edits, residuals, channels, deltas: the groups of each port.
     """
 
@@ -105,6 +83,7 @@ class Conditions:
     added: Mapping[str, Float[Tensor, "r ..."]] = field(default_factory=dict)
     rows: MapRows = field(default_factory=MapRows)
     sets: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    texts: tuple[Group[RegionalText], ...] = ()
     tokens: tuple[Group[ContextTokens], ...] = ()
     regions: tuple[Group[TextRegion], ...] = ()
     inserts: tuple[Group[BlockInsert], ...] = ()
@@ -113,8 +92,63 @@ class Conditions:
     channels: tuple[Group[InputChannels], ...] = ()
     deltas: tuple[Group[WeightDelta], ...] = ()
     _regions: dict[Grid, Regions] = field(default_factory=dict, repr=False)
+    _keys_values: dict[tuple[str, int, int], Segments] = field(default_factory=dict, repr=False)
     _segments: dict[tuple[str, int, int], Segments] = field(default_factory=dict, repr=False)
     _edits: dict[tuple[AttentionKind, str], MapEdits | None] = field(default_factory=dict, repr=False)
+    _scaled: dict[Hashable, Conditions] = field(default_factory=dict, repr=False)
+    _models: dict[int, nn.Module] = field(default_factory=dict, repr=False)
+
+    def scaled(self, factors: Sequence[Factors]) -> Conditions:
+        """The same rows at other strengths; the keys and values are those that were made already.
+
+        Args:
+            factors: of the entries' own strengths, for each row.
+        """
+        key = tuple(tuple(sorted(one.items())) for one in factors)
+        if all(factor == 1.0 for row in factors for factor in row.values()):
+            return self
+        if key not in self._scaled:
+            # of a schedule's strengths each is seen once, in order; a guidance's come back, and are few
+            while len(self._scaled) >= 4:
+                del self._scaled[next(iter(self._scaled))]
+            self._scaled[key] = self._at(factors)
+        return self._scaled[key]
+
+    def _at(self, factors: Sequence[Factors]) -> Conditions:
+        def groups(port: Iterable[Group[E]], keep: bool = False) -> tuple[Group[E], ...]:
+            scaled = (group.scaled(factors, keep) for group in port)
+            return tuple(group for group in scaled if group is not None)
+
+        other = replace(
+            self,
+            tokens=groups(self.tokens, keep=True),
+            regions=groups(self.regions),
+            inserts=groups(self.inserts),
+            edits=groups(self.edits),
+            residuals=groups(self.residuals),
+            channels=groups(self.channels),
+            deltas=groups(self.deltas),
+            _regions={},
+            _segments={},
+            _edits={},
+            _scaled={},
+            _models={},
+        )
+        # weight deltas of the text's keys and values change them, so those are made anew
+        if any(is_of_text(group.entry.path) for group in self.deltas):
+            return replace(other, _keys_values={})
+        if self.started:  # as a compiled form does not make them
+            for path, *grid in self._keys_values:
+                other.segments_at(path, (grid[0], grid[1]), _never)
+                other.regions_at((grid[0], grid[1]))
+        return other
+
+    def over(self, model: M) -> M:
+        """The model with the weight deltas, which is made once."""
+        key = id(model)
+        if key not in self._models:
+            self._models[key] = with_groups(model, self.deltas)
+        return cast(M, self._models[key])
 
     def regions_at(self, grid: Grid) -> Regions | None:
         """What text regions, and ends of shorter texts, add to the attention scores on a feature map of this size.
@@ -131,6 +165,8 @@ class Conditions:
                 which.append(self.padded.to(self.context))
             for group in self.regions:
                 kept = resize(group.state, grid)
+                if (mask := group.mask_at(grid, kept)) is not None:
+                    kept = torch.lerp(torch.ones_like(kept), kept, mask)
                 kept = 1.0 - group.column(kept) + group.column(kept) * kept
                 logarithm = rearrange(kept.clamp_min(0).log().clamp_min(MASKED), "r h w -> r (h w)")
                 space.append(
@@ -138,7 +174,7 @@ class Conditions:
                 )
                 member = self.context.new_zeros(tokens)
                 member[group.entry.positions] = 1.0
-                which.append(member.expand(rows, -1))
+                which.append(member.repeat(1 + len(self.texts)).expand(rows, -1))
             self._regions[grid] = Regions(torch.stack(space, dim=1), torch.stack(which, dim=1))
         return self._regions[grid]
 
@@ -185,15 +221,73 @@ class Conditions:
         """Keys and values at one layer, made once: they do not depend on the latents, so later steps find them here.
 
         A Conditions object therefore belongs to one UNet, whose parameters stay as they are.
+
+        Args:
+            path: the transformer block's.
+            grid: the feature map's size.
+            make: gives those of the text, of `texts`, and of those of `tokens` that take part, without weights.
         """
         key = (path, *grid)
         if key in self._segments:
             return self._segments[key]
-        segments = make()
+        segments = self._keys_values[key] if key in self._keys_values else make()
+        weighted = self._weighted(segments, path, grid)
         differentiable = segments.key.requires_grad or segments.value.requires_grad
         if not differentiable and not torch.compiler.is_compiling():
-            self._segments[key] = segments
-        return segments
+            self._keys_values[key], self._segments[key] = segments, weighted
+        return weighted
+
+    def _weighted(self, segments: Segments, path: str, grid: Grid) -> Segments:
+        """With the weights that strengths and regions give them."""
+        tokens = [group for group in self.tokens if takes_part(group.entry, path)]
+        if not self.texts:
+            if not tokens:
+                return segments
+            # what a training makes has no members, and its strengths are not looked at
+            if all(group.members and not any(one.strength for one in group.members) for group in tokens):
+                return segments.only_first()
+        weights = self._text_weights(grid)
+        texts = list(range(len(weights)))  # the text, and what stands in its place
+        for group in tokens:
+            weight = self._weight(group, grid)
+            if group.entry.joined == "instead":
+                for number in texts:
+                    before = weights[number]
+                    weights[number] = 1.0 - weight if before is None else before * (1.0 - weight)
+                texts.append(len(weights))
+            weights.append(weight)
+        return segments.weighing(weights)
+
+    def _text_weights(self, grid: Grid) -> list[Float[Tensor, "r n"] | None]:
+        """Of the row's text and of each region's; where regions lie over each other they have equal shares."""
+        if not self.texts:
+            return [None]
+        weights = torch.stack(
+            [self._weight(group, grid).expand(-1, grid[0] * grid[1]) for group in self.texts]
+        )
+        total = weights.sum(0)
+        return [(1.0 - total).clamp_min(0.0), *(weights / total.clamp_min(1.0))]
+
+    def _weight(self, group: Group[Any], grid: Grid) -> Float[Tensor, "r _n"]:
+        """Strengths times regions of a group at every position, and 0 for the rows that are not in it."""
+        weight = rearrange(group.strength.to(_wide(self.context)), "r -> r 1")
+        if (mask := group.mask_at(grid, weight)) is not None:
+            weight = weight * rearrange(mask, "r h w -> r (h w)")
+        return group.put(weight.new_zeros(len(self.context), weight.shape[1]), weight)
+
+
+def takes_part(tokens: ContextTokens, path: str) -> bool:
+    """Whether extra context tokens are a segment in a transformer block; shared ones are in the context already."""
+    return tokens.joined != "shared" and (not tokens.projections or path in tokens.projections)
+
+
+def _never() -> Segments:
+    raise AssertionError("keys and values are there")
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """At least float32."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def gather(
@@ -204,6 +298,9 @@ def gather(
     sets: Mapping[str, tuple[tuple[int, ...], ...]] | None = None,
 ) -> Conditions:
     """Group the contributions of all rows by port and module.
+
+    Entries whose modules, functions and tensors are the same objects are one group, whatever tuples and mappings they
+    come in.
 
     Args:
         contexts: every row's text states, of any length, with port 2's overwriting already applied.
@@ -221,7 +318,7 @@ def gather(
     def groups(
         kind: type[E], state: Callable[[E], Tensor], key: Callable[[E], Hashable]
     ) -> tuple[Group[E], ...]:
-        return tuple(_group(kind, rows, state, key, context.device))
+        return tuple(_group(kind, rows, state, key, context))
 
     return Conditions(
         context,
@@ -229,19 +326,18 @@ def gather(
         {name: torch.stack([row[name] for row in added]) for name in added[0]},
         what or MapRows(tuple(range(len(rows))), sets=tuple((row,) for row in range(len(rows)))),
         sets or {},
-        tokens=groups(
-            ContextTokens,
-            lambda e: e.sources,
-            lambda e: (id(e.projections) if e.projections else 0, id(e.region), e.joined),
-        ),
+        texts=groups(RegionalText, lambda e: _repeated(e.states, context.shape[1]), lambda e: e.origin),
+        tokens=groups(ContextTokens, lambda e: e.sources, lambda e: (_modules(e.projections), e.joined)),
         regions=groups(TextRegion, lambda e: e.mask, lambda e: tuple(e.positions.tolist())),
-        inserts=groups(BlockInsert, lambda e: e.state, lambda e: id(e.modules)),
+        inserts=groups(BlockInsert, lambda e: e.state, lambda e: _modules(e.modules)),
         edits=groups(
-            MapEdit, lambda e: torch.empty(0), lambda e: (e.origin, id(e.function), e.attention, e.paths)
+            MapEdit, lambda e: torch.empty(0), lambda e: (e.origin, _same(e.function), e.attention, e.paths)
         ),
-        residuals=groups(FeatureResiduals, lambda e: e.state, lambda e: id(e.module)),
-        channels=groups(InputChannels, lambda e: e.channels, lambda e: id(e.convolution)),
-        deltas=groups(WeightDelta, lambda e: torch.empty(0), lambda e: (e.path, id(e.up), id(e.down))),
+        residuals=groups(FeatureResiduals, lambda e: e.state, lambda e: _same(e.module)),
+        channels=groups(InputChannels, lambda e: e.channels, lambda e: _same(e.convolution)),
+        deltas=groups(
+            WeightDelta, lambda e: torch.empty(0), lambda e: (e.path, _tensor(e.up), _tensor(e.down))
+        ),
     )
 
 
@@ -256,8 +352,31 @@ def _of_one_length(
     if min(lengths) == max(lengths):
         return torch.stack(list(contexts)), None
     places = torch.arange(max(lengths))
-    context = torch.stack([one[places % len(one)] for one in contexts])
+    context = torch.stack([_repeated(one, max(lengths)) for one in contexts])
     return context, (places >= torch.tensor(lengths)[:, None]).to(context.device)
+
+
+def _repeated(states: Float[Tensor, "_t d"], length: int) -> Float[Tensor, "t d"]:
+    return states if len(states) == length else states[torch.arange(length) % len(states)]
+
+
+def _same(one: Any) -> Hashable:
+    """Equal for one object however it was reached: the bound methods of an object are made anew each time."""
+    if isinstance(one, MethodType):
+        return id(one.__self__), id(one.__func__)
+    return tuple(map(_same, one)) if isinstance(one, tuple) else id(one)
+
+
+def _modules(by_path: Mapping[str, Any]) -> Hashable:
+    return tuple((path, _same(by_path[path])) for path in sorted(by_path))
+
+
+def _tensor(tensor: Tensor | None) -> Hashable:
+    """Equal for tensors that are the same numbers in memory."""
+    if tensor is None:
+        return None
+    here = tensor.data_ptr() if tensor.device.type != "meta" and not is_fake(tensor) else 0
+    return (here, tuple(tensor.shape), tensor.stride(), tensor.dtype) if here else id(tensor)
 
 
 def _group(
@@ -265,24 +384,30 @@ def _group(
     rows: Sequence[Contribution],
     state: Callable[[E], Tensor],
     key: Callable[[E], Hashable],
-    device: torch.device,
+    context: Tensor,
 ) -> Iterable[Group[E]]:
     collected: dict[Hashable, list[tuple[int, E]]] = {}
     for row, entries in enumerate(rows):
         uses: dict[Hashable, int] = {}
         for entry in entries:
             if isinstance(entry, kind) and not (isinstance(entry, WeightDelta) and entry.target != "unet"):
-                shared = (key(entry), tuple(state(entry).shape))
+                mask = None if entry.region is None else (tuple(entry.region.shape), entry.resize)
+                shared = (key(entry), tuple(state(entry).shape), mask)
                 # one row may hold two entries of the same modules: each is a group of its own
                 uses[shared] = uses.get(shared, -1) + 1
                 collected.setdefault((shared, uses[shared]), []).append((row, entry))
     for members in collected.values():
         numbers = [row for row, _ in members]
+        masks = [entry.region for _, entry in members if entry.region is not None]
         yield Group(
             entry=members[0][1],
-            rows=None if numbers == list(range(len(rows))) else torch.tensor(numbers, device=device),
+            rows=None if numbers == list(range(len(rows))) else torch.tensor(numbers, device=context.device),
             state=torch.stack([state(entry) for _, entry in members]),
-            strength=torch.tensor([entry.strength for _, entry in members], device=device),
+            strength=torch.tensor(
+                [entry.strength for _, entry in members], dtype=_wide(context), device=context.device
+            ),
+            mask=torch.stack(masks).to(context.device) if masks else None,
+            members=tuple(Member(row, entry.strength, entry.origin) for row, entry in members),
         )
 
 
@@ -296,4 +421,5 @@ _KNOWN = (
     FeatureResiduals,
     InputChannels,
     WeightDelta,
+    RegionalText,
 )

@@ -1,8 +1,8 @@
 """A forward pass of our own over a diffusers UNet's submodules, in which the ports are explicit calls.
 
 Without contributions it equals `UNet2DConditionModel.forward` bit for bit (tests/core/unet/test_forward.py). Nothing is
-installed on the UNet: weight deltas are hooks on objects of their own for the layers that they change. On a GPU, and
-compiled, rows that begin with the same latents are computed once until they part: at the first cross-attention.
+installed on the UNet, so threads may share it. On a GPU, and compiled, rows that begin with the same latents are
+computed once until they part, which is at the first cross-attention.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from .compile import Captured, Compiled, Prediction
 from .conditions import Conditions
 from .entry_calls import called, check_paths, fitting
 from .residuals import add_blocks, add_skips, added, residuals_of
-from .weight_deltas import installed
 
 _BLOCKS = frozenset(
     {"CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UNetMidBlock2DCrossAttn"}
@@ -110,12 +109,12 @@ class UNetForward:
         look = Look() if maps is None else maps.look
         if not conditions.started:
             self._check_paths(conditions)
-        with installed(self.unet, conditions.deltas) as unet:
-            forward = partial(self._forward, unet) if conditions.deltas else self._plain
-            if self._compiled is None:
-                predicted, captured = forward(latents, timestep, conditions, look, step)
-            else:
-                predicted, captured = self._compiled(forward, latents, timestep, conditions, look, step)
+        unet = conditions.over(self.unet)
+        forward = partial(self._forward, unet) if conditions.deltas else self._plain
+        if self._compiled is None:
+            predicted, captured = forward(latents, timestep, conditions, look, step)
+        else:
+            predicted, captured = self._compiled(forward, latents, timestep, conditions, look, step)
         if maps is not None:
             for one in captured:
                 maps.add(*one)
@@ -259,7 +258,10 @@ def _transformer(
             place, before = f"insert in '{site.path}'", insert.of(hidden)
             arguments = before, insert.state.to(hidden), insert.strength.to(hidden), grid
             part = called(insert.entry, place, partial(insert.entry.modules[site.path], *arguments))
-            hidden = insert.put(hidden, fitting(insert.entry, place, part, before))
+            part = fitting(insert.entry, place, part, before)
+            if (mask := insert.mask_at(grid, hidden)) is not None:
+                part = torch.lerp(before, part, rearrange(mask, "r h w -> r (h w) 1"))
+            hidden = insert.put(hidden, part)
         attended, probabilities = cross_attention(
             block.attn2, block.norm2(hidden), site, conditions, run.look, run.step
         )

@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from ..api.ports import FeatureResiduals, Residuals
-from .conditions import Conditions, Group
+from .conditions import Conditions
 from .entry_calls import called, fitting, refused
+from .group import Group
 
 PLACE = "feature residuals"
 

@@ -14,7 +14,10 @@ from ..api.ports import ContextTokens, Entry, TextRegion
 def with_shared(
     context: Float[Tensor, "t d"], entries: Iterable[Entry]
 ) -> tuple[Float[Tensor, "_t d"], tuple[TextRegion, ...]]:
-    """A row's context with the shared tokens among its entries, and what is added to their scores."""
+    """A row's context with the shared tokens among its entries, and what is added to their scores.
+
+    The regions have no origin, as the strength of their conditioner is in their masks and does not scale them again.
+    """
     regions = []
     for entry in entries:
         if isinstance(entry, ContextTokens) and entry.joined == "shared":
@@ -22,5 +25,5 @@ def with_shared(
             context = torch.cat([context, entry.tokens.to(context)])
             weight = torch.ones(1, 1, device=context.device) if entry.region is None else entry.region
             if entry.region is not None or entry.strength != 1.0:
-                regions.append(TextRegion(positions, entry.strength * weight, origin=entry.origin))
+                regions.append(TextRegion(positions, entry.strength * weight))
     return context, tuple(regions)

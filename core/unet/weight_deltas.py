@@ -1,73 +1,119 @@
-"""Port 6: weight deltas as additions to a layer's output, by forward hooks on layers that nobody else uses."""
+"""Port 6: weight deltas as additions to a layer's output, in a model of their own over the same parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
+from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...kernels.low_rank import Adapter, low_rank
+from ..api.attention_maps import Grid
 from ..api.ports import WeightDelta
-from ..api.replaced import own_hooks, replaced
-from .conditions import Group
 from .entry_calls import refused
+from .graft import Addition, grafted
+from .group import Group
 
+Delta: TypeAlias = Group[WeightDelta]
 M = TypeVar("M", bound=nn.Module)
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm)
 
 
-@contextmanager
-def installed(model: M, deltas: Sequence[Group[WeightDelta]]) -> Iterator[M]:
-    """A model with the deltas' outputs added to their layers'; the given one stays as it is.
+def is_of_text(path: str) -> bool:
+    """Whether a layer makes keys or values of the text, so that its positions are tokens and none of the image's."""
+    return path.endswith(("attn2.to_k", "attn2.to_v"))
 
-    It shares all parameters with the given one, whose other users, in other threads too, do not see the deltas.
+
+def with_groups(model: M, deltas: Sequence[Delta]) -> M:
+    """The model with the deltas' outputs added to their layers'; the model itself is left as it is.
+
+    Of the layers that make the text's keys and values, what is limited to a region is left out: see `reading`.
 
     Raises:
         PluginError: a path is not a linear, convolution or norm layer, or a delta does not fit it.
     """
+    additions: dict[str, list[Addition]] = {}
+    regional: dict[str, list[Delta]] = {}
     # by layer; within one in the order that they came in, which is that of the sum
-    sorted_deltas = sorted(deltas, key=lambda group: group.entry.path)
-    own = {group.entry.path: own_hooks(_layer(model, group.entry)) for group in sorted_deltas}
-    model = replaced(model, own)
-    with ExitStack() as stack:
-        for _, run in groupby(sorted_deltas, lambda group: (group.entry.path, group.entry.down is None)):
-            groups = [*run]
-            layers = [_layer(model, group.entry) for group in groups]
-            narrow = isinstance(layers[0], nn.Linear) and groups[0].entry.down is not None
-            for add in [_low_rank_adder(groups)] if narrow else map(_adder, groups):
-                stack.callback(layers[0].register_forward_hook(add).remove)
-        yield model
+    for path, run in groupby(sorted(deltas, key=lambda group: group.entry.path), lambda one: one.entry.path):
+        groups = [*run]
+        layer = [_layer(model, group.entry) for group in groups][-1]
+        if is_of_text(path):
+            regional[path] = [group for group in groups if group.mask is not None]
+            groups = [group for group in groups if group.mask is None]
+        additions[path] = _additions(layer, groups)
+    return grafted(model, additions, regional)
 
 
-def apply_deltas(model: M, deltas: Iterable[WeightDelta]) -> AbstractContextManager[M]:
-    """A model with deltas added to every row of what it is given, as `installed`; gradients reach them.
+def reading(attention: M, conditioner: str) -> M:
+    """A cross-attention layer with the keys and values of a region: with the deltas that a conditioner has there.
+
+    Args:
+        attention: of a model that `with_groups` gave.
+        conditioner: the deltas' origin.
+    """
+    additions = {}
+    for name in ("to_k", "to_v"):
+        layer = attention.get_submodule(name)
+        regional: Sequence[Delta] = getattr(layer, "regional", ())
+        # the region reads all of its keys and values, so the mask weighs what comes of them and not these
+        there = [replace(group, mask=None) for group in regional if group.entry.origin == conditioner]
+        if there:
+            additions[name] = _additions(layer, there)
+    return grafted(attention, additions)
+
+
+def apply_deltas(model: M, deltas: Iterable[WeightDelta]) -> M:
+    """The model with deltas on every row of what it is given; gradients reach them. The model is left as it is.
 
     Raises:
-        PluginError: as `installed`.
+        PluginError: as `with_groups`.
     """
-    device = next(model.parameters()).device
-    return installed(
-        model,
-        [
-            Group(d, None, torch.empty(1, 0, device=device), torch.tensor([d.strength], device=device))
-            for d in deltas
-        ],
-    )
+    like = next(model.parameters())
+    wide = torch.promote_types(like.dtype, torch.float32)
+    groups = [
+        Group(
+            delta,
+            None,
+            torch.empty(1, 0, device=like.device),
+            torch.tensor([delta.strength], dtype=wide, device=like.device),
+        )
+        for delta in deltas
+    ]
+    return with_groups(model, groups)
 
 
-def _low_rank_adder(groups: Sequence[Group[WeightDelta]]) -> Any:
+def _additions(layer: nn.Module, groups: Sequence[Delta]) -> list[Addition]:
+    """Neighbours of low rank on a linear layer are one operation."""
+    additions: list[Addition] = []
+    for whole, run in groupby(groups, lambda group: group.entry.down is None):
+        if isinstance(layer, nn.Linear) and not whole:
+            additions.append(_low_rank_adder([*run]))
+        else:
+            additions += map(_adder, run)
+    return additions
+
+
+def _low_rank_adder(groups: Sequence[Delta]) -> Addition:
     """All low-rank deltas of a linear layer, as one operation."""
 
-    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        x, base = _by_position(inputs[0]), _by_position(output)  # r n d
+    def add(layer: nn.Module, hidden: Tensor, output: Tensor) -> Tensor:
+        x, base = _by_position(hidden), _by_position(output)  # r n d
         adapters = [
-            Adapter(one.entry.down.to(x.device), one.entry.up.to(x.device), one.strength, rows=one.rows)
+            Adapter(
+                one.entry.down.to(x.device),
+                one.entry.up.to(x.device),
+                one.strength,
+                _mask(one, x),
+                one.rows,
+            )
             for one in groups
             if one.entry.down is not None
         ]
@@ -81,29 +127,58 @@ def _by_position(tensor: Tensor) -> Tensor:
     return tensor if tensor.ndim == 3 else tensor.reshape(len(tensor), -1, tensor.shape[-1])
 
 
-def _adder(group: Group[WeightDelta]) -> Any:
-    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        given = group.of(output if group.entry.parameter == "bias" else inputs[0])
-        return group.plus(output, _output(layer, group, given).expand(len(given), *output.shape[1:]))
+def _mask(group: Delta, hidden: Float[Tensor, "q n d"]) -> Float[Tensor, "r n"] | None:
+    """The regions at the positions of a linear layer; at what has no place in the image, their share of it."""
+    if group.mask is None:
+        return None
+    if (grid := grid_of(hidden.shape[1], group.mask.shape[1:])) is None:
+        return group.mask.mean((1, 2))[:, None].expand(-1, hidden.shape[1]).to(group.strength)
+    mask = group.mask_at(grid, group.strength)
+    return None if mask is None else rearrange(mask, "r h w -> r (h w)")
+
+
+def grid_of(positions: int, size: Sequence[int]) -> Grid | None:
+    """The size, halved again and again, that has so many positions; None where there is none."""
+    height, width = size
+    while height * width > positions:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return (height, width) if height * width == positions and positions > 1 else None
+
+
+def _factor(layer: nn.Module, group: Delta, output: Tensor) -> Tensor:
+    """Strengths times regions, to multiply what is added to an output of a layer."""
+    if group.mask is None:
+        return group.column(output)
+    if isinstance(layer, nn.Conv2d | nn.GroupNorm):
+        return group.factor(output)
+    mask = _mask(group, _by_position(output))
+    assert mask is not None
+    return group.column(output) * mask.to(output).view(*output.shape[:-1], 1)
+
+
+def _adder(group: Delta) -> Addition:
+    def add(layer: nn.Module, hidden: Tensor, output: Tensor) -> Tensor:
+        before = group.of(output if group.entry.parameter == "bias" else hidden)
+        return group.plus(output, _output(layer, group, before).expand(len(before), *output.shape[1:]))
 
     return add
 
 
-def _output(layer: nn.Module, group: Group[WeightDelta], hidden: Tensor) -> Tensor:
+def _output(layer: nn.Module, group: Delta, hidden: Tensor) -> Tensor:
     """What a delta adds to a layer's output; the strength is applied where there are the fewest channels."""
     delta = group.entry
     if delta.parameter == "bias":
-        return group.column(hidden) * _by_channel(layer, delta.up, hidden)
+        return _factor(layer, group, hidden) * _by_channel(layer, delta.up, hidden)
     if isinstance(layer, nn.Linear):
         wide = F.linear(hidden, delta.up.to(hidden))
-        return group.column(wide) * wide
+        return _factor(layer, group, wide) * wide
     if isinstance(layer, _NORMS):
         scaled = _normalised(layer, hidden) * _by_channel(layer, delta.up, hidden)
-        return group.column(scaled) * scaled
+        return _factor(layer, group, scaled) * scaled
     place: Any = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
     first = delta.up if delta.down is None else delta.down
     narrow = F.conv2d(hidden, first.to(hidden), **place)
-    narrow = group.column(narrow) * narrow
+    narrow = _factor(layer, group, narrow) * narrow
     return narrow if delta.down is None else F.conv2d(narrow, delta.up.to(hidden))
 
 

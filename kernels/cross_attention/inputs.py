@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from einops import rearrange
@@ -38,7 +38,7 @@ class Segments:
         key: of all segments.
         value: likewise.
         lengths: tokens of each segment.
-        weights: each segment's, in float32; None when all are 1.
+        weights: each segment's, in float32, or in float64 for float64; None when all are 1.
         weighted: which segments have weights that are not all 1.
     """
 
@@ -79,18 +79,37 @@ class Segments:
         lengths = tuple(one.key.shape[1] for one in segments)
         if len(segments) == 1 and segments[0].weight is None:
             return Segments(first, segments[0].value, lengths)
-        weights = [first.new_ones(len(first), 1) if one.weight is None else one.weight for one in segments]
-        most = max(weight.shape[1] for weight in weights)
-        if any(weight.shape[1] not in (1, most) for weight in weights):
-            shapes = ", ".join(str(tuple(weight.shape)) for weight in weights)
-            raise KernelError(f"{place}, 'weight'", "as many positions in all", shapes)
-        return Segments(
+        laid = Segments(
             torch.cat([one.key for one in segments], dim=1),
             torch.cat([one.value for one in segments], dim=1),
             lengths,
-            torch.stack([weight.float().expand(-1, most) for weight in weights]),
-            tuple(one.weight is not None for one in segments),
         )
+        return laid.weighing([one.weight for one in segments])
+
+    def weighing(self, weights: Sequence[Float[Tensor, "r _m"] | None]) -> Segments:
+        """The same keys and values with other weights, one of each segment; None is 1.
+
+        Raises:
+            KernelError: the weights have different numbers of positions, other than 1.
+        """
+        rows = len(self.key)
+        every = [self.key.new_ones(rows, 1) if weight is None else weight for weight in weights]
+        most = max(weight.shape[1] for weight in every)
+        if any(weight.shape[1] not in (1, most) for weight in every):
+            shapes = ", ".join(str(tuple(weight.shape)) for weight in every)
+            place = "cross_attention, argument 'segments', 'weight'"
+            raise KernelError(place, "as many positions in all", shapes)
+        wide = torch.promote_types(self.key.dtype, torch.float32)
+        return replace(
+            self,
+            weights=torch.stack([weight.to(wide).expand(-1, most) for weight in every]),
+            weighted=tuple(weight is not None for weight in weights),
+        )
+
+    def only_first(self) -> Segments:
+        """The first segment alone, which has no weight then."""
+        length = self.lengths[0]
+        return Segments(self.key[:, :length], self.value[:, :length], (length,))
 
     def without_first(self) -> Segments:
         """The others; there must be some."""
@@ -130,6 +149,10 @@ class Regions:
         if (start, stop) not in self._dense:
             self._dense[start, stop] = self._made(start, stop)
         return self._dense[start, stop]
+
+    def after(self, start: int) -> Regions | None:
+        """Of the tokens from ``start`` on; None where none of them has a region."""
+        return None if start >= self.tokens.shape[-1] else Regions(self.space, self.tokens[..., start:])
 
     def _made(self, start: int, stop: int) -> Tensor:
         tokens = self.tokens[..., start:stop]

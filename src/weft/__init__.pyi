@@ -13,6 +13,7 @@ from .core.scene import Scene as Scene
 from .core.scene import Subject as Subject
 from .core.scene import record as record
 from .core.scene.reading import SceneWarning as SceneWarning
+from .core.scene.region import Region as Region
 from .plugins.conditioners.fusion_text import FusionText as FusionText
 from .plugins.conditioners.grounding import Grounding as Grounding
 from .plugins.conditioners.mask_location import MaskLocation as MaskLocation

@@ -32,9 +32,6 @@ from .core.api.guidance import (
     SecondEvaluation as SecondEvaluation,
 )
 from .core.api.guidance import (
-    Step as Step,
-)
-from .core.api.guidance import (
     require_conditioners as require_conditioners,
 )
 from .core.api.hookspecs import hookimpl as hookimpl
@@ -95,6 +92,7 @@ from .core.api.ports import (
     WeightDelta as WeightDelta,
 )
 from .core.api.scheduler_entry import SchedulerEntry as SchedulerEntry
+from .core.api.step import Step as Step
 from .core.api.text_encoder import PromptTokens as PromptTokens
 from .core.api.text_encoder import TextEncoder as TextEncoder
 from .core.checkpoints.tensors import fill_module as fill_module
@@ -123,6 +121,7 @@ from .core.scene.pixels import open_image as open_image
 from .core.scene.pixels import open_mask as open_mask
 from .core.scene.pixels import resize as resize
 from .core.scene.pixels import to_tensor as to_tensor
+from .core.scene.region import Region as Region
 
 # the contract
 from .core.testing import (

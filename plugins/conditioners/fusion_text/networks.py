@@ -105,8 +105,8 @@ class FusionTextNetworks(WordNetworks):
             words: one a subject.
             places: the tokens of every subject's placeholder; none for a subject that takes no part.
         """
-        with apply_deltas(encoder.model, self.text_deltas()) as changed:
-            return encoder.with_model(changed).states(ids, lambda table: write_words(table, words, places))
+        retrained = encoder.with_model(apply_deltas(encoder.model, self.text_deltas()))
+        return retrained.states(ids, lambda table: write_words(table, words, places))
 
     def text_deltas(self) -> tuple[WeightDelta, ...]:
         """The text encoder's deltas; gradients reach the parameters."""

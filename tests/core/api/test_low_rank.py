@@ -40,8 +40,7 @@ def test_deltas_start_at_nothing_and_take_gradients() -> None:
     assert [tuple(delta.down.shape) for delta in deltas.deltas()] == [(8, 32), (8, 32, 3, 3), (4, 4, 3, 3)]
     sample, states = torch.randn(1, 4, 8, 8), torch.randn(1, 7, 32)
     plain = unet(sample, 5, states)[0]
-    with apply_deltas(unet, deltas.deltas()) as view:
-        changed = view(sample, 5, states)[0]
+    changed = apply_deltas(unet, deltas.deltas())(sample, 5, states)[0]
     assert torch.equal(changed, plain)
     changed.square().sum().backward()
     assert all(pair.lora_B.grad.any() for pair in deltas.by_path().values())

@@ -82,7 +82,10 @@ def test_it_is_drawn_recorded_and_drawn_again(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     (image,) = (folder / "outputs").glob("0000-*.png")
     kept = read_provenance(image)
-    assert '"type": "../plugins/dusk.py", "strength": 1.0, "words": "two boats"' in kept.run_file
+    assert (
+        '"type": "../plugins/dusk.py", "strength": 1.0, "schedule": 1.0, "region": null, "words"'
+        in kept.run_file
+    )
     digest = kept.provenance.references["../plugins/dusk.py"]
     assert kept.provenance.plugins["dusk"] == f"file dusk.py, SHA-256 {digest}"
     again = run("repro", image)

@@ -50,7 +50,7 @@ def test_places_are_lines_and_columns_from_one() -> None:
         ("a: !!python/object/apply:os.system [x]", "1:4: expected no tags"),
         ("a: !local 1", "1:4: expected no tags, found '!local'"),
         ("<<: {a: 1}", "1:1: expected no merge keys, found '<<'"),
-        ("1: a", "1:1: expected a name before the colon, found 1"),
+        ("true: a", "1:1: expected a name before the colon, found True"),
         ("? [a]\n: b", "1:3: expected a name before the colon"),
         ("a: .nan", "1:4: expected a finite number, found .nan"),
         ("a: -.inf", "1:4: expected a finite number, found -.inf"),

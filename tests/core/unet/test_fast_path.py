@@ -252,7 +252,9 @@ def test_the_walk_compiles_to_one_graph_and_gives_the_same_numbers() -> None:
 def test_weight_deltas_run_plain_and_say_so(caplog) -> None:
     _, (_, failed), lines = compiled(caplog, "eager", conditioners=[plugins.RandomLora()])
     assert not failed
-    assert lines == ["running the UNet plain: weight deltas are hooks, which a compiled UNet does not see"]
+    assert lines == [
+        "running the UNet plain: weight deltas make other layers, for which it would be compiled anew"
+    ]
 
 
 def test_latents_that_are_not_finite_name_the_first_step() -> None:

@@ -15,7 +15,7 @@ import weft
 from weft.core.api.ports import BlockInsert, WeightDelta
 from weft.core.unet.conditions import gather
 from weft.core.unet.forward import UNetForward
-from weft.core.unet.weight_deltas import apply_deltas, installed
+from weft.core.unet.weight_deltas import apply_deltas, with_groups
 from weft.testing import random_unet
 
 
@@ -48,8 +48,9 @@ def test_low_rank_deltas_of_a_linear_layer_are_one_operation_on_a_gpu() -> None:
             ([(one,), (one, other), (one,)], ["mm", "low_rank"]),
             ([(), (whole, one), ()], ["mm", "index", "mm", "mul", "index_add", "low_rank"]),
         ):
-            with installed(model, gather(contexts, rows).deltas) as changed, Operations() as operations:
-                assert changed["layer"](x).shape == (3, 5, 8)
+            changed = with_groups(model, gather(contexts, rows).deltas).get_submodule("layer")
+            with Operations() as operations:
+                assert changed(x).shape == (3, 5, 8)
             assert operations.names == expected
 
 
@@ -69,8 +70,7 @@ def test_the_sum_is_that_of_one_delta_after_the_other_bit_for_bit() -> None:
             narrow = torch.full((2, *[1] * (x.ndim - 1)), delta.strength) * narrow
             part = narrow if delta.down is None else F.linear(narrow, delta.up)
             expected = expected.index_add(0, rows, part)
-        with installed(model, groups) as view:
-            changed = view["layer"](x)
+        changed = with_groups(model, groups).get_submodule("layer")(x)
         assert torch.equal(changed, expected)
         slopes = [torch.autograd.grad(one.square().sum(), x)[0] for one in (changed, expected)]
         torch.testing.assert_close(*slopes)
@@ -84,8 +84,9 @@ def test_a_strength_of_0_is_no_delta_bit_for_bit() -> None:
     x = torch.full((2, 5, 12), 1e38)
     huge = WeightDelta("layer", torch.ones(8, 2), torch.full((2, 12), 1e10), strength=0.0)
     plain = layer(x)
-    with apply_deltas(nn.ModuleDict({"layer": layer}), [huge]) as changed:
-        assert torch.equal(changed["layer"](x), plain)
+    changed = apply_deltas(nn.ModuleDict({"layer": layer}), [huge]).get_submodule("layer")
+    assert torch.equal(changed(x), plain)
+    assert torch.equal(layer(x), plain)
 
 
 @torch.no_grad()

@@ -9,8 +9,9 @@ from diffusers.models.embeddings import get_fourier_embeds_from_boundingbox
 
 from weft.core.api.ports import BlockInsert
 from weft.core.families.blocks import cross_attention_paths
-from weft.core.unet.conditions import Conditions, Group
+from weft.core.unet.conditions import Conditions
 from weft.core.unet.forward import UNetForward
+from weft.core.unet.group import Group
 from weft.plugins.shared.gated_attention import (
     GatedAttentions,
     GatedSelfAttention,

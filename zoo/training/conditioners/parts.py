@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ....core.api.model_view import ModelView
 from ....core.api.ports import BlockInsert, BlockModule, InputChannels, WeightDelta
 from ....core.checkpoints.tensors import fill_module, read_tensors
-from ....core.unet.conditions import Group
+from ....core.unet.group import Group
 from ....plugins.conditioners.fusion_text.networks import FusionTextNetworks
 from ....plugins.conditioners.grounding.networks import GroundingNetworks
 from ....plugins.conditioners.mask_location.networks import MaskLocationNetworks, background
