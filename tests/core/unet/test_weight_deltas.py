@@ -143,8 +143,8 @@ def test_deltas_of_weights_biases_and_norms_equal_changed_parameters(name, stren
     changed.weight += strength * weight
     changed.bias = nn.Parameter(strength * bias + (0 if layer.bias is None else layer.bias))
     for rows in ([entries] * 3, [entries, (), entries]):
-        with installed(model, gather([normal(7, 12)] * 3, rows).deltas) as view:
-            given = view[name](x)
+        view = with_groups(model, gather([normal(7, 12)] * 3, rows).deltas)
+        given = view[name](x)
         for number, row in enumerate(rows):
             expected = changed(x)[number] if row else layer(x)[number]
             # strengths are float32
