@@ -15,8 +15,8 @@ from weft.core.api.branches import Branch
 from weft.core.api.ports import InputChannels, WeightDelta
 from weft.core.sampling.branch_evaluator import PreparedScene
 from weft.core.unet.conditions import Conditions, gather
-from weft.core.unet.group import Group
 from weft.core.unet.forward import UNetForward
+from weft.core.unet.group import Group
 from weft.plugins.conditioners.mask_location.networks import MaskLocationNetworks, at_grid, background
 from weft.testing import Case, parametrize_with_checks, random_unet
 

@@ -16,8 +16,8 @@ from weft.core.api.branches import Branch
 from weft.core.api.ports import BlockInsert
 from weft.core.sampling.branch_evaluator import PreparedScene
 from weft.core.unet.conditions import Conditions, gather
-from weft.core.unet.group import Group
 from weft.core.unet.forward import UNetForward
+from weft.core.unet.group import Group
 from weft.plugins.conditioners.subject_adapter.networks import SubjectAdapterNetworks
 from weft.plugins.shared.gated_attention import fourier_features
 from weft.testing import Case, parametrize_with_checks, random_unet
