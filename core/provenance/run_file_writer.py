@@ -58,6 +58,9 @@ def model_path(settings: GenerationSettings, folder: Path) -> str:
     """The model's name, or its path relative to a folder."""
     path = Path(settings.model)
     lies_there = settings.folder is None or (path.is_dir() and path.resolve() == settings.folder.resolve())
+    lies_there = lies_there or (
+        path.is_file() and path.suffix == ".safetensors"
+    )  # and its folder is beside it
     return relative(path, folder) if lies_there or path.is_absolute() else settings.model
 
 

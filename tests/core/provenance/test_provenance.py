@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import weft
 from weft.core.jobs.reproduce import checked_run, draw_again, psnr
-from weft.core.provenance.run_file_writer import run_file_text
+from weft.core.provenance.run_file_writer import model_path, run_file_text
 from weft.core.provenance.write import PROVENANCE, RUN_FILE, read_provenance, write_item
 from weft.core.result import Result
 from weft.core.runfile.strict_yaml import parse_yaml
@@ -298,3 +298,14 @@ def test_links_in_the_folder_are_not_followed(tmp_path) -> None:
     assert (tmp_path / "x.png").read_bytes() == b"new"
     assert not (tmp_path / "x.png").is_symlink()
     assert not partial.exists()
+
+
+def test_a_single_file_is_named_from_the_image_also_with_a_folder_beside_it(
+    drawn, tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(b"x")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = replace(drawn.settings, model="mine.safetensors", folder=tmp_path / "mine")
+    assert model_path(settings, tmp_path / "out") == "../mine.safetensors"
+    assert model_path(replace(settings, model="tiny"), tmp_path / "out") == "tiny"
