@@ -33,6 +33,7 @@ from .checkpoints.tokenizer import read_tokenizer
 from .errors import UserError, did_you_mean
 from .families import FAMILIES, family_of, family_of_file
 from .pipeline import Pipeline
+from .sampling.surroundings import in_own_surroundings
 from .scene.paths import expanded
 from .storage.atomic import digest
 from .storage.file_digests import FileDigests
@@ -53,6 +54,7 @@ _TEXT_FIELDS = (
 )
 
 
+@in_own_surroundings
 def load(
     model: str | Path,
     *,

@@ -38,6 +38,7 @@ from .sampling.generation import Generation, Samples
 from .sampling.guidance_chain import GuidanceChain
 from .sampling.progress import Progress, ProgressEvents, bar
 from .sampling.scheduler_choice import SchedulerChoice, choose, inverse
+from .sampling.surroundings import in_own_surroundings
 from .scene.field_error import quoted
 from .scene.pixels import to_images
 from .scene.reading import warn_of_syntax, warn_of_unread
@@ -120,7 +121,7 @@ class Pipeline:
             mode = "reduce-overhead"
         return replace(self, compiled=Compiled(backend, mode))
 
-    @torch.no_grad()
+    @in_own_surroundings
     def generate(
         self,
         scene: str | Scene | Iterable[str | Scene],
@@ -201,7 +202,7 @@ class Pipeline:
                 events.batch_finished(batches[-1])
         return Result.merge(batches)
 
-    @torch.no_grad()
+    @in_own_surroundings
     def invert(
         self,
         scene: Scene | Iterable[Scene],
@@ -276,7 +277,7 @@ class Pipeline:
         predictions, _ = evaluator(latents, timestep, None, [branch])
         return predictions[branch]
 
-    @torch.no_grad()
+    @in_own_surroundings
     def decode(self, latents: Float[Tensor, "s c h w"]) -> list[Any]:
         """Images of latents."""
         return to_images(self.family.to_pixels(self.vae, latents) / 2 + 0.5)

@@ -127,7 +127,10 @@ def latents_of(latents: Any, images: int, model: ModelView) -> Float[Tensor, "im
         raise UserError("field 'latents'", f"a tensor of numbers of shape {shape}", found)
     if not bool(torch.isfinite(latents).all()):
         raise UserError("field 'latents'", "finite numbers", "NaN or infinity")
-    begin: Tensor = latents.to(model.device, torch.promote_types(model.dtype, torch.float32))
+    # a copy, as what comes from inference mode takes no gradients
+    begin: Tensor = latents.detach().to(
+        model.device, torch.promote_types(model.dtype, torch.float32), copy=True
+    )
     return begin
 
 

@@ -35,7 +35,7 @@ def fourier_features(
         f = frequencies * 2 * k channels, in the coordinates' dtype: by frequency, then the sines of all coordinates,
         then their cosines.
     """
-    scales = (100 ** (torch.arange(frequencies) / frequencies)).to(coordinates)
+    scales = (100 ** (torch.arange(frequencies, dtype=torch.float32) / frequencies)).to(coordinates)
     angles = coordinates[..., None, :] * scales[:, None]
     return torch.stack((angles.sin(), angles.cos()), dim=-2).flatten(-3)  # *b (frequency, sine or cosine, k)
 
@@ -122,7 +122,7 @@ def centres(grid: tuple[int, int]) -> Float[Tensor, "n 2"]:
     """(left, top) of the centre of every position of a feature map, in fractions of the image, row by row."""
     height, width = grid
     top, left = torch.meshgrid(
-        (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij"
+        *((torch.arange(side, dtype=torch.float32) + 0.5) / side for side in (height, width)), indexing="ij"
     )
     return torch.stack([left, top], dim=-1).flatten(0, 1)
 

@@ -115,7 +115,7 @@ def test_progress_and_finished_batches_arrive_in_order() -> None:
         ({"height": 30}, ["'height'", "multiple of 4", "30", "32 is near"]),
         ({"width": -4}, ["'width'", "-4"]),
         ({"steps": 0}, ["'steps'", "at least 1"]),
-        ({"steps": 1001}, ["'steps'", "1000"]),
+        ({"steps": 1000}, ["'steps'", "at most 999", "'ddim'"]),
         ({"batch_size": 0}, ["'batch_size'"]),
         ({"seeds": []}, ["'seeds'", "at least one"]),
         ({"scheduler": "dimm"}, ["'scheduler'", "Did you mean 'ddim'?"]),
