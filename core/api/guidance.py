@@ -63,7 +63,10 @@ class Batch:
         """Standard normal noise, each sample's from its own generator."""
         import torch
 
-        drawn = [torch.randn(like.shape[1:], generator=generator, dtype=torch.float32) for generator in self.generators]
+        drawn = [
+            torch.randn(like.shape[1:], generator=generator, dtype=torch.float32)
+            for generator in self.generators
+        ]
         return torch.stack(drawn).to(like)
 
     def noised(

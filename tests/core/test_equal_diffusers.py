@@ -36,6 +36,7 @@ def compare(folder, scheduler: str, height: int, width: int, steps: int) -> floa
         guidance_scale=7.5,
         height=height,
         width=width,
+        eta=0.3 if scheduler == "tcd" else 0.0,  # its own default; the pipeline's is 0
         generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
         output_type="latent",
     ).images

@@ -52,7 +52,8 @@ def read(plugin: SubjectAdapter, scene: Scene, model: ModelView) -> Prepared:
             f"at most {networks.places} subject(s) with images, the places of the weights of subject_adapter",
             str(len(subjects)),
         )
-    corners = torch.tensor([box or (0.0, 0.0, 1.0, 1.0) for box in boxes], device=model.device)
+    whole = (0.0, 0.0, 1.0, 1.0)
+    corners = torch.tensor([box or whole for box in boxes], device=model.device, dtype=torch.float32)
     boxed = torch.tensor([box is not None for box in boxes], device=model.device)
     present, null = (
         networks.tokens(patches[None], corners[None], known[None], boxed[None])[0]

@@ -38,8 +38,8 @@ RUNS = [
     [["pseudo_word"], [weft.Delayed("pseudo_word", (0.0, 0.5)), weft.ClassifierFree(3.0)]],
     [[], [weft.Layout(), weft.ClassifierFree(3.0)]],
     [[], [weft.KeepSource(), weft.ClassifierFree(3.0)]],
-    [[], [weft.ClassifierFree(3.0), "pag"]],
-    [[], [weft.ClassifierFree(3.0), "sag"]],
+    [[], [weft.ClassifierFree(3.0), weft.PAG()]],
+    [[], [weft.ClassifierFree(3.0), weft.SAG()]],
     [[], ["diffusers_guider"]],
 ]
 NAMED = {
