@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import re
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -11,7 +15,9 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 import weft
+from weft.core.api.registry import Registry
 from weft.core.load import load
+from weft.core.testing import CHECKS, Case
 from weft.plugin import Batch, Fixed, LatentEdit, MapCall, MapEdit
 from weft.testing import random_model, random_pipeline
 
@@ -165,3 +171,28 @@ def test_companions_that_fail_name_the_plugin() -> None:
 
     with pytest.raises(weft.PluginError, match=r"plugin 'bad', companions: KeyError"):
         draw(conditioners=[Bad()])
+
+
+@pytest.fixture
+def page_plugin(tmp_path, monkeypatch):
+    """The conditioner of docs/attention-maps.md."""
+    page = (Path(__file__).parents[3] / "docs" / "attention-maps.md").read_text()
+    (code,) = re.findall(r"```python\n# source_maps\.py\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "source_maps.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("source_maps", None)
+    (cls,) = importlib.import_module("source_maps").weft_plugins()
+    return cls
+
+
+def test_the_pages_conditioner_is_this_ones_while_it_acts(page_plugin) -> None:
+    """With three steps it acts at the first three of three: 0, 1/3 and 2/3 are below 0.8."""
+    ours = draw(conditioners=[FromSource()], seeds=(1,))
+    assert torch.equal(draw(conditioners=[page_plugin(SOURCE)], seeds=(1,)).latents, ours.latents)
+    longer = draw(conditioners=[page_plugin(SOURCE)], seeds=(1,), steps=8)
+    assert not torch.equal(longer.latents, draw(conditioners=[FromSource()], seeds=(1,), steps=8).latents)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_pages_conditioner_passes_the_contract(page_plugin, check) -> None:
+    check(Registry([]).add(page_plugin)("a red toy in snow"), Case())
