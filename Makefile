@@ -6,7 +6,7 @@ BIN := .venv/bin
 LOCK := .venv/.lock-$(firstword $(shell cksum requirements.lock))
 PROJECT := .venv/.project-$(firstword $(shell cat requirements.lock pyproject.toml | cksum))
 
-.PHONY: help install demo test slow coverage zoo lint format hooks wheel lock clean
+.PHONY: help install demo test slow coverage zoo lint format hooks docs wheel lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -43,6 +43,9 @@ format: $(PROJECT) ## sort imports and format
 
 hooks: $(PROJECT) ## check what is committed before it is: ruff, typos, ends of files
 	@$(BIN)/pre-commit install
+
+docs: $(PROJECT) ## build the site, docs/site/index.html; every warning is an error
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/site
 
 wheel: $(PROJECT) ## build dist/weft-*.whl
 	@$(BIN)/python -m hatchling build -t wheel -d dist
