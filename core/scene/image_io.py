@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
@@ -153,6 +152,8 @@ def eight_bits(image: Image.Image, place: str) -> Image.Image:
     Raises:
         UserError: an image of 32-bit numbers, which says no range of its own, has others than 16-bit ones have.
     """
+    import numpy as np  # a tenth of a second, which reading run files need not wait for
+
     grey = np.asarray(image, dtype=np.float64)
     if image.mode == "I" and grey.size:
         lowest, highest = grey.min(), grey.max()
