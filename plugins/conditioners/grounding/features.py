@@ -10,21 +10,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weft.plugin import TextEncoder, UserError, read_tensors
+from weft.plugin import PromptTokens, TextEncoder, UserError, read_tensors
 
 NORM = 28.7
 """Length of a projected image's feature in the released code."""
 
 
 @torch.no_grad()
-def phrase_features(text: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, "n d"]:
+def phrase_features(
+    text: TextEncoder, phrases: Sequence[str], like: PromptTokens | None = None
+) -> Float[Tensor, "n d"]:
     """Pooled text states of phrases, each encoded on its own: at its end token, after the final layer norm.
+
+    Args:
+        text: the encoder.
+        phrases: at least one.
+        like: a prompt whose new words they may hold.
 
     Raises:
         UserError: a phrase is longer than the text encoder reads.
     """
-    for phrase in phrases:
-        tokens = text.tokens(phrase)
+    read = [text.tokens(phrase, None if like is None else like.words) for phrase in phrases]
+    for phrase, tokens in zip(phrases, read, strict=True):
         if tokens.truncated_at is not None:
             raise UserError(
                 f"subject '{shorten(phrase, 60, placeholder=' ...')}', field 'phrase'",
@@ -32,8 +39,14 @@ def phrase_features(text: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, 
                 f"one that the tokenizer cuts off after '...{phrase[: tokens.truncated_at][-30:]}'",
             )
     # shorter than the model's length: states of a causal transformer do not see the padding behind them
-    read = text.tokenizer(list(phrases), padding=True, return_tensors="pt").to(text.device)
-    pooled: Tensor = text.model(**read).pooler_output
+    ends = [max((i for i, (a, b) in enumerate(tokens.offsets) if b > a), default=0) + 1 for tokens in read]
+    most = max(ends) + 1
+    ids = torch.tensor([tokens.ids[:most] for tokens in read], device=text.device)
+    mask = torch.arange(most, device=text.device) <= torch.tensor(ends, device=text.device)[:, None]
+    pooled: Tensor = text.model(input_ids=ids, attention_mask=mask.long()).pooler_output
+    for number, tokens in enumerate(read):
+        if tokens.embeddings:
+            pooled[number] = text.states(tokens)[0, ends[number]]
     return pooled
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,13 +11,16 @@ from torch import Tensor
 
 from weft.plugin import (
     BlockInsert,
+    Contribution,
     Entry,
     Fixed,
     InputChannels,
     ModelView,
     Prepared,
+    PromptTokens,
     Scene,
     Subject,
+    TextEncoder,
     UserError,
     did_you_mean,
     open_image,
@@ -51,7 +54,35 @@ def read(plugin: Grounding, scene: Scene, model: ModelView) -> Prepared:
         channels = torch.cat([model.source_latents(scene) * kept, kept[None]])
         shared = (InputChannels(networks.inpainting, channels), *networks.inpainting.deltas())
     modules = networks.block_modules
-    return Fixed((BlockInsert(modules, present), *shared), (BlockInsert(modules, null), *shared))
+    fixed = Fixed((BlockInsert(modules, present), *shared), (BlockInsert(modules, null), *shared))
+    if plugin.mode == "keypoints":
+        return fixed
+    phrases = tuple(subject.phrase for subject in scene.subjects if subject.box is not None)
+    return _Phrases(fixed, model.text, phrases, lambda text: _boxes(plugin, networks, scene, model, text)[1])
+
+
+class _Phrases(Prepared):
+    """What was read of a scene, and read anew where a branch's prompt knows words that a phrase holds."""
+
+    def __init__(
+        self,
+        plain: Fixed,
+        encoder: TextEncoder,
+        phrases: tuple[str, ...],
+        read: Callable[[PromptTokens], Float[Tensor, "m c"]],
+    ) -> None:
+        self._plain, self._encoder, self._phrases, self._read = plain, encoder, phrases, read
+
+    @torch.no_grad()
+    def present(self, text: PromptTokens) -> Contribution:
+        insert, *shared = self._plain.when_present
+        assert isinstance(insert, BlockInsert)
+        if not any(self._encoder.tokens(phrase, text.words).embeddings for phrase in self._phrases):
+            return self._plain.when_present
+        return (BlockInsert(insert.modules, self._read(text)), *shared)
+
+    def absent(self, text: PromptTokens) -> Contribution:
+        return self._plain.when_absent
 
 
 def networks_of(plugin: Grounding, model: ModelView) -> GroundingNetworks:
@@ -66,7 +97,11 @@ def networks_of(plugin: Grounding, model: ModelView) -> GroundingNetworks:
 
 
 def _boxes(
-    plugin: Grounding, networks: GroundingNetworks, scene: Scene, model: ModelView
+    plugin: Grounding,
+    networks: GroundingNetworks,
+    scene: Scene,
+    model: ModelView,
+    like: PromptTokens | None = None,
 ) -> Float[Tensor, "2 m c"]:
     subjects = [subject for subject in scene.subjects if subject.box is not None]
     count, places = len(subjects), plugin.max_objects
@@ -83,7 +118,7 @@ def _boxes(
     wide = torch.promote_types(model.dtype, torch.float32)  # half precision is too coarse for places
     where = torch.tensor([subject.box for subject in subjects], device=model.device, dtype=wide)
     boxes, _ = filled(where, everybody)
-    phrases = phrase_features(model.text, [subject.phrase for subject in subjects]).to(model.device)
+    phrases = phrase_features(model.text, [one.phrase for one in subjects], like).to(model.device)
     text, text_known = filled(phrases, everybody)
     tokenizer = networks.tokenizer
     if isinstance(tokenizer, TextTokenizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -38,3 +39,22 @@ def test_scenes_with_words_of_8_threads_are_those_of_one(tmp_path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
     assert not torch.equal(expected[0], expected[1])
     assert not torch.equal(expected[0], expected[3])
+
+
+def test_every_built_in_conditioner_of_8_threads_is_that_of_one() -> None:
+    pipe = weft.load("tiny", device="cpu")
+    names = ("pseudo_word", "fusion_text", "grounding", "mask_location", "subject_adapter")
+    jobs = [(name, noun) for name in (*names, None) for noun in ("toy", "red star")]
+
+    def draw(job: tuple[str | None, str]) -> torch.Tensor:
+        name, noun = job
+        subject = weft.Subject(noun, images=[picture(len(noun))], box=(0.0, 0.25, 0.5, 1.0))
+        scene = weft.Scene(f"a {noun} on grass", [subject])
+        return pipe.generate(scene, [name] if name else [], steps=2, seeds=(1,), attention=False).latents
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", weft.SceneWarning)
+        expected = [draw(job) for job in jobs]
+        with ThreadPoolExecutor(8) as pool:
+            drawn = list(pool.map(draw, jobs))
+    assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
