@@ -242,6 +242,75 @@ class NeedsASubject(Conditioner):
 
 
 @record
+class IgnoresItsSchedule(Conditioner):
+    """Broken: it counts steps in its own way, and forgets its schedule."""
+
+    name: ClassVar[str] = "ignores_its_schedule"
+
+    def factor(self, step: Step) -> float:
+        return 1.0
+
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        from weft.core.api.ports import ContextTokens
+
+        return Fixed((ContextTokens(model.text.encode(model.text.tokens("two boats"))),))
+
+
+@record
+class WritesInPlace(Conditioner):
+    """Broken: its module changes the hidden states that it is given, also outside its region."""
+
+    name: ClassVar[str] = "writes_in_place"
+
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        import torch
+
+        from weft.core.api.ports import BlockInsert
+        from weft.core.families.blocks import cross_attention_paths
+
+        return Fixed(
+            (BlockInsert(dict.fromkeys(cross_attention_paths(model.unet), _add_in_place), torch.ones(1)),)
+        )
+
+
+def _add_in_place(hidden: Tensor, state: Tensor, strength: Tensor, grid: tuple[int, int]) -> Tensor:
+    return hidden.add_(strength[:, None, None])
+
+
+@record
+class ForgetsItsNull(Conditioner):
+    """Broken: its weight deltas, which belong in every branch, are in the present one alone."""
+
+    name: ClassVar[str] = "forgets_its_null"
+
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        from weft.core.api.ports import WeightDelta
+
+        weight = model.unet.get_parameter("conv_out.weight")
+        return Fixed((WeightDelta("conv_out", weight * 0.1),))
+
+
+@record
+class MakesModulesForEach(Conditioner):
+    """Broken: every scene has modules of its own, so that each is a call of its own."""
+
+    name: ClassVar[str] = "makes_modules_for_each"
+
+    def prepare(self, scene: Scene, model: ModelView) -> Prepared:
+        import torch
+
+        from weft.core.api.ports import InputChannels
+
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            convolution = torch.nn.Conv2d(1, model.unet.conv_in.out_channels, 3, padding=1).requires_grad_(
+                False
+            )
+        entries = (InputChannels(convolution, torch.ones(1, *model.latent_size)),)
+        return Fixed(entries, entries)
+
+
+@record
 class LeavesAHook(Conditioner):
     """Broken: it registers a hook and does not remove it."""
 
@@ -343,6 +412,10 @@ BROKEN: Mapping[str, Callable[[], Plugin]] = {
     "exact_mode_is_exact": CarriesOver,
     "is_repeatable": Counts,
     "other_scenes_leave_no_trace": RemembersTheLastScene,
+    "schedule_is_kept": IgnoresItsSchedule,
+    "region_is_kept": WritesInPlace,
+    "null_is_stated": ForgetsItsNull,
+    "scenes_share_modules": MakesModulesForEach,
     "scene_fields_are_declared": HidesWhatItReads,
     "dtype_and_device_are_kept": MakesDoubles,
     "half_precision_works": ProjectsInFloat32,

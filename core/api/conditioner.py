@@ -40,6 +40,9 @@ class Conditioner(Plugin):
 
     kind: ClassVar[Literal["conditioner", "guidance"]] = "conditioner"
     neutral: ClassVar[Mapping[str, Any]] = {"strength": 0.0}
+    null: ClassVar[Literal["same", "own", "none"] | None] = None
+    """What its absent form is: the present one, a null of its own, or nothing. To be said where the absent form lacks
+    the residuals, channels or weight deltas of the present one, as that is wrong for most; see docs/routing.md."""
 
     strength: float = Field(default=1.0, description="1 is as trained, 0 is absence", kw_only=True)
     schedule: Schedule = Field(default=1.0, description="factor of the strength over the steps", kw_only=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..api.plugin import Plugin
-from . import declaration, drawing, reading, traces
+from . import declaration, drawing, reading, routing, traces
 from .case import Case, Check
 
 CHECKS: tuple[Check, ...] = (
@@ -31,6 +31,10 @@ CHECKS: tuple[Check, ...] = (
     drawing.check_exact_mode_is_exact,
     drawing.check_is_repeatable,
     drawing.check_other_scenes_leave_no_trace,
+    routing.check_schedule_is_kept,
+    routing.check_region_is_kept,
+    routing.check_null_is_stated,
+    routing.check_scenes_share_modules,
     reading.check_scene_fields_are_declared,
     drawing.check_dtype_and_device_are_kept,
     drawing.check_half_precision_works,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,7 @@ class FusionText(TrainedOnPictures):
     """
 
     name: ClassVar[str] = "fusion_text"
+    null: ClassVar[Literal["same", "own", "none"] | None] = "none"
     scene_fields: ClassVar[frozenset[str]] = frozenset({"subjects.images"})
 
     placeholder: Annotated[

@@ -33,6 +33,7 @@ class MaskLocation(Trained):
     """
 
     name: ClassVar[str] = "mask_location"
+    null: ClassVar[Literal["same", "own", "none"] | None] = "none"
     scene_fields: ClassVar[frozenset[str]] = frozenset({"subjects.box", "subjects.mask"})
 
     resize: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from weft.plugin import Plugin, Prepared, hookimpl, record
 
@@ -27,6 +27,7 @@ class PseudoWord(TrainedOnPictures):
     """
 
     name: ClassVar[str] = "pseudo_word"
+    null: ClassVar[Literal["same", "own", "none"] | None] = "none"
     scene_fields: ClassVar[frozenset[str]] = frozenset({"subjects.images"})
 
     def check(self, scene: Scene) -> None:

@@ -31,6 +31,10 @@ SAID = {
     "exact_mode_is_exact": "an image depends on those before it",
     "is_repeatable": "",
     "other_scenes_leave_no_trace": "another scene in between changes the image",
+    "schedule_is_kept": "with a schedule of 0 it changes the latents",
+    "region_is_kept": "it acts outside its region",
+    "null_is_stated": "its null lacks the weight deltas of its present form",
+    "scenes_share_modules": "two scenes make",
     "scene_fields_are_declared": "it reads subjects.box, which is not in its 'scene_fields'",
     "dtype_and_device_are_kept": "latents are torch.float64",
     "half_precision_works": "a model in bfloat16 does not work",
@@ -59,7 +63,7 @@ def fresh():
 
 
 def test_there_is_a_broken_plugin_for_every_check() -> None:
-    assert len(CHECKS) == 26
+    assert len(CHECKS) == 30
     assert broken.BROKEN.keys() == SAID.keys() == {name(check) for check in CHECKS}
 
 
