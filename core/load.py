@@ -24,12 +24,13 @@ from .api.registry import registry
 from .api.schedulers import own_scheduler, scheduler_fields
 from .checkpoints.config import plain_config
 from .checkpoints.files import model_files, own_folder, vae_at, weights_files
-from .checkpoints.gated import unet_configuration, without_grounding
+from .checkpoints.gated import holds_grounding, unet_configuration, without_grounding
 from .checkpoints.hub import hub_folder, is_hub_id
 from .checkpoints.kind import check_model
 from .checkpoints.noise_schedule import folder_schedule, marked
 from .checkpoints.tensors import fill_module, read_all_tensors, read_config, read_metadata, read_tensors
 from .checkpoints.tokenizer import read_tokenizer
+from .checkpoints.wide_input import convolution, narrowed
 from .errors import UserError, did_you_mean
 from .families import FAMILIES, family_of, family_of_file
 from .pipeline import Pipeline
@@ -186,9 +187,15 @@ def _assemble(
     if settings.vae is not None:
         vae_folder, vae_files = vae_at(settings.vae, vae_folder)
         parts["vae"] = read_all_tensors(vae_files)
-    unet = _build(UNet2DConditionModel, configs / "unet", unet_configuration(configs))
-    family.check(unet.config)
     vae = _build(AutoencoderKL, vae_folder)
+    configuration, surplus = unet_configuration(configs), None
+    if not holds_grounding(configs):
+        latents = int(vae.config["latent_channels"])
+        parts["unet"], surplus = narrowed(parts["unet"], latents)
+        if surplus is not None:
+            configuration = _of_latents(configuration, latents, surplus.shape[1], folder is None)
+    unet = _build(UNet2DConditionModel, configs / "unet", configuration)
+    family.check(unet.config)
     towers = {part: _build_text(configs / part) for part in family.towers}
     for part, module in {"unet": unet, "vae": vae, **towers}.items():
         fill_module(module, family.renamed(part, parts[part]), f"model '{name}', {part}", dtype)
@@ -205,7 +212,21 @@ def _assemble(
         schedule["prediction_type"] = settings.prediction_type
     text = family.text_encoder(pairs)
     unet, vae = unet.to(device), vae.to(device)
-    return Pipeline(name, text, unet, vae, schedule, folder, files=files, loaded=settings)
+    extra = None if surplus is None else convolution(surplus, unet.conv_in)
+    return Pipeline(name, text, unet, vae, schedule, folder, files=files, loaded=settings, extra_input=extra)
+
+
+def _of_latents(config: dict[str, Any], latents: int, more: int, single_file: bool) -> dict[str, Any]:
+    """The configuration of a UNet with wide input as that of one that reads the latents alone.
+
+    Raises:
+        UserError: it says another number of channels than its weights have; one that stands for a single file may.
+    """
+    said = config.get("in_channels", 4)
+    if said != latents + more and not single_file:
+        place = "file 'unet/config.json', field 'in_channels'"
+        raise UserError(place, f"{latents + more}, as many as the weights read", repr(said)[:60])
+    return {**config, "in_channels": latents}
 
 
 def _dtype(settings: LoadSettings) -> torch.dtype:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Num
-from torch import Tensor
+from torch import Tensor, nn
 
 from .api.attention_maps import Grid
 from .api.branches import Branch
@@ -63,6 +63,7 @@ class Pipeline:
         compiled: the UNet's compiled form; see `compile`.
         files: those that it was read from.
         loaded: how.
+        extra_input: the part of a wide first convolution that reads what comes beside the latents; see `ModelView`.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Pipeline:
     compiled: Compiled | None = field(default=None, repr=False)
     files: FileDigests = field(default_factory=FileDigests, repr=False)
     loaded: LoadSettings = field(default_factory=LoadSettings, repr=False)
+    extra_input: nn.Conv2d | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for module in (self.text.model, self.unet, self.vae):
@@ -105,6 +107,7 @@ class Pipeline:
             self.family,
             self.folder or self.own_folder,
             self.loaded.variant,
+            self.extra_input,
         )
 
     def compile(self, backend: str = "inductor", mode: str | None = None) -> Pipeline:
@@ -366,6 +369,9 @@ class Pipeline:
             model.source_latents(one) for one in scenes if begins_at_source and sampler.strength is not None
         ]
         prepared = {id(one): PreparedScene(one, model, named | brought) for one in [*scenes, *others]}
+        full = Branch.full(named)
+        for one in prepared.values() if model.extra_input is not None else ():
+            one.row(full)  # which refuses a scene that nothing feeds its input with
         sets = [
             SceneSet(
                 prepared[id(one)],
@@ -373,7 +379,6 @@ class Pipeline:
             )
             for one, wanted in zip(scenes, beside, strict=True)
         ]
-        full = Branch.full(named)
         return Generation(model, self.compiled, chain, full, choice, sampler, sets, sources)
 
     def _result(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoints.tensors import read_tensors
 from ..errors import UserError
@@ -33,6 +33,9 @@ class ModelView:
         family: of the model.
         folder: where the model's own plugin weights lie, below ``weft/``; beside a single file, a folder of its name.
         variant: of the files that it was read from.
+        extra_input: for a UNet that reads more than the latents, the convolution (without a bias) of what comes beside
+            them, which a conditioner feeds through `InputChannels`, present and null; ``extra_input.in_channels`` says
+            how much that is. None for most models.
     """
 
     text: TextEncoder
@@ -42,6 +45,7 @@ class ModelView:
     family: Family
     folder: Path | None = None
     variant: str | None = None
+    extra_input: nn.Conv2d | None = None
 
     def __repr__(self) -> str:
         height, width = self.size

@@ -21,6 +21,7 @@ from ..api.ports import (
     ContextTokens,
     Contribution,
     Entry,
+    InputChannels,
     TextRegion,
     TextStates,
     TokenEmbeddings,
@@ -221,7 +222,19 @@ class PreparedScene:
             states = self._text_states(self.tokens(branch, step), there)[0].context
             texts.append(RegionalText(states, region=first.region, resize=first.resize, origin=name))
         of_unet = [entry for entry in entries if not _enters_text(entry)]
+        self._check_input(of_unet)
         return Row(text.context, (*of_unet, *regions, *texts), text.added)
+
+    def _check_input(self, entries: Sequence[Entry]) -> None:
+        """Refuse a branch in which nothing feeds the input that the model reads beside the latents."""
+        extra = self._model.extra_input
+        fed = any(isinstance(entry, InputChannels) and entry.convolution is extra for entry in entries)
+        if extra is not None and not fed:
+            wanted = (
+                f"a conditioner that feeds the {extra.in_channels} channels which it reads beside the latents"
+            )
+            hint = "Its present and its null form feed `ModelView.extra_input` through `InputChannels`."
+            raise UserError("the model's UNet", wanted, "none", hint)
 
     def _text_states(
         self, tokens: PromptTokens, entries: Sequence[Entry]
