@@ -82,6 +82,11 @@ class PreparedScene:
             for name, one in self._prepared.items()
         }
         refuse_shared(self._words)
+        for name, words in self._words.items():
+            if words and conditioners[name].region is not None:
+                hint = "A region can read another text: ContextTokens joined 'instead'."
+                word = f"word '{next(iter(words))}' of '{name}'"
+                raise UserError(word, "no region, since a word is read everywhere", "one", hint)
         self._tokens: dict[Hashable, PromptTokens] = {}
         self._rows: dict[Hashable, Row] = {}
         self._forms: dict[Hashable, Contribution] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 import weft
 from weft.core.api.branches import Branch
+from weft.core.api.step import Step
 from weft.core.api.words import occurrences
 from weft.core.sampling.branch_evaluator import PreparedScene
 from weft.testing import random_model
@@ -45,7 +47,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     return {"<cat>": out / "cat.safetensors", "<big-boat>": out / "boat.safetensors"}
 
 
-def brought(files: dict[str, Path], *words: str, **parameters: float) -> list[weft.Conditioner]:
+def brought(files: dict[str, Path], *words: str, **parameters: Any) -> list[weft.Conditioner]:
     return [TextualInversion(files[word], **parameters) for word in words]
 
 
@@ -126,6 +128,28 @@ def test_a_strength_between_blends_with_the_plain_token(pipe, files) -> None:
     model.get_input_embeddings().weight.data = written
     expected = model(torch.tensor([tokens.ids]))[0][0]
     assert torch.allclose(prepared.row(Branch.full(["a"])).context, expected, rtol=0, atol=1e-12)
+
+
+def test_a_schedule_brings_the_word_and_takes_it_away(pipe, files) -> None:
+    """In the second half of the steps it is plain text: the context is that of the plain prompt, bit for bit."""
+    late = brought(files, "<big-boat>", schedule=(0.0, 0.5))[0]
+    prepared = PreparedScene(weft.Scene(PROMPT), pipe.view((32, 32)), {"a": late})
+    full = Branch.full(["a"])
+    steps = [Step(index, 4, 0.0, full) for index in range(4)]
+    present = prepared.row(full).context
+    plain = pipe.text.encode(pipe.text.tokens(PROMPT))
+    contexts = [prepared.row(full, step).context for step in steps]
+    assert [torch.equal(one, present) for one in contexts] == [True, True, False, False]
+    assert [torch.equal(one, plain) for one in contexts] == [False, False, True, True]
+    # "<cat>", which nobody brings here, is three tokens as plain text
+    assert prepared.tokens(full, steps[0]).find("grass") == (13,)
+    assert prepared.tokens(full, steps[3]) == pipe.text.tokens(PROMPT)
+
+
+def test_a_region_of_a_word_is_refused(pipe, files) -> None:
+    scene = weft.Scene(PROMPT, [weft.Subject("<cat>", box=(0, 0, 0.5, 1))])
+    with pytest.raises(weft.UserError, match="word '<cat>' of 'textual_inversion': expected no region"):
+        pipe.generate(scene, brought(files, "<cat>", region="<cat>"), steps=1)
 
 
 def test_words_are_found_whole_and_the_longest_first() -> None:
