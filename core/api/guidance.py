@@ -87,7 +87,7 @@ class Batch:
         import torch
 
         # in float32, in which schedulers hold their noise levels
-        one = torch.ones(1, 1, 1, 1, device=latents.device)
+        one = torch.ones(1, 1, 1, 1, dtype=torch.float32, device=latents.device)
         clean_share, noise_share = (
             self.noised(*parts, step).to(latents) for parts in ((one, one * 0.0), (one * 0.0, one))
         )

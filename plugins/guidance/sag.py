@@ -120,7 +120,7 @@ def _blur(size: int, sigma: float) -> Float[Tensor, "n n"]:
 
     reach = min(REACH, size - 1)
     offsets = torch.arange(-reach, reach + 1)
-    weights = torch.exp(-0.5 * (offsets / sigma).square())
+    weights = torch.exp(-0.5 * (offsets.float() / sigma).square())
     weights = (weights / weights.sum()).double()  # weights that meet at an end add up exactly
     last = size - 1
     sources = last - (last - (torch.arange(size)[:, None] + offsets).abs()).abs()

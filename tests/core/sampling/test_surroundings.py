@@ -111,7 +111,7 @@ SURROUNDINGS = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SURROUNDINGS)
 def test_surroundings_change_no_bit(pipe, name: str) -> None:
-    runs = [RUNS[0], RUNS[4], RUNS[7], RUNS[10]]
+    runs = [RUNS[0], RUNS[4], RUNS[7], RUNS[10], RUNS[13]]
     plain = [draw(pipe, run) for run in runs]
     with SURROUNDINGS[name]():
         within = [draw(pipe, run) for run in runs]
