@@ -34,10 +34,13 @@ from .checkpoints.wide_input import convolution, narrowed
 from .errors import UserError, did_you_mean
 from .families import FAMILIES, family_of, family_of_file
 from .pipeline import Pipeline
+from .sampling.diffusers_parts import check_parts
+from .sampling.lent import Lent
 from .sampling.surroundings import in_own_surroundings
 from .scene.paths import expanded
 from .storage.atomic import digest
 from .storage.file_digests import FileDigests
+from .unet.forward import UNetForward
 
 _TEXT_FIELDS = (
     "vocab_size",
@@ -126,6 +129,30 @@ def load(
         f"'{name}'",
         hint,
     )
+
+
+def from_pipe(pipe: Any) -> Pipeline:
+    """A pipeline over the parts of one of diffusers, without a copy.
+
+    It is given back as it was after every call: training flags, ``requires_grad``, processors. Images that are drawn
+    with it do not say which files the model came from, so `weft repro` cannot draw them again, and says so.
+
+    Args:
+        pipe: of Stable Diffusion 1.x or 2.x, such as a `StableDiffusionPipeline`.
+
+    Raises:
+        UserError: it is another one; or something was installed that would be left out: a LoRA, an image adapter,
+            offloading, FreeU.
+    """
+    check_parts(pipe)
+    family = family_of(pipe.unet.config)
+    family.check(pipe.unet.config)
+    UNetForward(pipe.unet)  # refuses what it does not carry out
+    schedule = dict(pipe.scheduler.config)
+    own_scheduler(schedule)
+    text = family.text_encoder({"text_encoder": (pipe.tokenizer, pipe.text_encoder)})
+    lent = Lent([pipe.text_encoder, pipe.unet, pipe.vae])
+    return Pipeline(type(pipe).__name__, text, pipe.unet, pipe.vae, schedule, lent=lent)
 
 
 def _check_pinned(name: str, card: ModelCard) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_args
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -36,9 +38,10 @@ from .sampling.companions import SceneSet, companions
 from .sampling.denoise import Denoised
 from .sampling.generation import Generation, Samples
 from .sampling.guidance_chain import GuidanceChain
+from .sampling.lent import Lent
 from .sampling.progress import Progress, ProgressEvents, bar
 from .sampling.scheduler_choice import SchedulerChoice, choose, inverse
-from .sampling.surroundings import in_own_surroundings
+from .sampling.surroundings import own_surroundings
 from .scene.field_error import quoted
 from .scene.pixels import to_images
 from .scene.reading import warn_of_syntax, warn_of_unread
@@ -46,6 +49,31 @@ from .scene.scene import Scene
 from .storage.file_digests import FileDigests
 from .unet.compile import Compiled
 from .unet.forward import UNetForward
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _with_model(method: Callable[Concatenate[Pipeline, P], T]) -> Callable[Concatenate[Pipeline, P], T]:
+    """A method that freezes a model of somebody else's while it runs."""
+
+    @functools.wraps(method)
+    def called(pipe: Pipeline, /, *args: P.args, **options: P.kwargs) -> T:
+        with nullcontext() if pipe.lent is None else pipe.lent.frozen():
+            return method(pipe, *args, **options)
+
+    return called
+
+
+def _drawing(method: Callable[Concatenate[Pipeline, P], T]) -> Callable[Concatenate[Pipeline, P], T]:
+    """A method that draws, whatever the caller has set in torch, with a model that is frozen while it runs."""
+
+    @functools.wraps(method)
+    def called(pipe: Pipeline, /, *args: P.args, **options: P.kwargs) -> T:
+        with own_surroundings(), nullcontext() if pipe.lent is None else pipe.lent.frozen():
+            return method(pipe, *args, **options)
+
+    return called
 
 
 @dataclass(frozen=True)
@@ -63,6 +91,7 @@ class Pipeline:
         compiled: the UNet's compiled form; see `compile`.
         files: those that it was read from.
         loaded: how.
+        lent: for a model that belongs to somebody else, and is given back as it was after every call.
         extra_input: the part of a wide first convolution that reads what comes beside the latents; see `ModelView`.
     """
 
@@ -76,10 +105,11 @@ class Pipeline:
     compiled: Compiled | None = field(default=None, repr=False)
     files: FileDigests = field(default_factory=FileDigests, repr=False)
     loaded: LoadSettings = field(default_factory=LoadSettings, repr=False)
+    lent: Lent | None = field(default=None, repr=False)
     extra_input: nn.Conv2d | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for module in (self.text.model, self.unet, self.vae):
+        for module in (self.text.model, self.unet, self.vae) if self.lent is None else ():
             module.requires_grad_(False).eval()
 
     def __repr__(self) -> str:
@@ -124,7 +154,7 @@ class Pipeline:
             mode = "reduce-overhead"
         return replace(self, compiled=Compiled(backend, mode))
 
-    @in_own_surroundings
+    @_drawing
     def generate(
         self,
         scene: str | Scene | Iterable[str | Scene],
@@ -189,6 +219,7 @@ class Pipeline:
         sampler = self._sampler(choice, steps, width, height, batch_size, reproducibility, strength, until)
         instances, chain = self._plugins(conditioners, guidance)
         unwritten = [choice.unwritten, "" if latents is None else "latents, which were given"]
+        unwritten += [] if self.lent is None else ["the model, which was given as a pipeline of diffusers"]
         settings = self._settings(scenes, instances, chain.strategies, sampler, reproducibility, unwritten)
         warn_of_syntax([one.prompt for one in scenes], stacklevel=3)
         run = self._generation(scenes, instances, chain, choice, sampler, latents is None)
@@ -205,7 +236,7 @@ class Pipeline:
                 events.batch_finished(batches[-1])
         return Result.merge(batches)
 
-    @in_own_surroundings
+    @_drawing
     def invert(
         self,
         scene: Scene | Iterable[Scene],
@@ -244,6 +275,7 @@ class Pipeline:
         parts = [samples[i : i + size] for i in range(0, len(samples), size)]
         return torch.cat([run.inverted(part) for part in parts])
 
+    @_with_model
     def predict(
         self,
         latents: Float[Tensor, "s c h w"],
@@ -280,7 +312,7 @@ class Pipeline:
         predictions, _ = evaluator(latents, timestep, None, [branch])
         return predictions[branch]
 
-    @in_own_surroundings
+    @_drawing
     def decode(self, latents: Float[Tensor, "s c h w"]) -> list[Any]:
         """Images of latents."""
         return to_images(self.family.to_pixels(self.vae, latents) / 2 + 0.5)

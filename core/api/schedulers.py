@@ -142,7 +142,11 @@ def make_scheduler(
     chosen = entry.checked(name, options or {})["__init__"]
     try:
         kind = entry.scheduler_class
-        settings = dict(config)
+        # of a scheduler that was made, what it was given
+        assumed = config.get("_use_default_values", ())
+        settings = {
+            key: value for key, value in config.items() if key not in {*assumed, "_use_default_values"}
+        }
         takes = inspect.signature(kind.__init__).parameters
         if "steps_offset" in takes:
             settings["steps_offset"] = 1

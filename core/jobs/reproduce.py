@@ -62,7 +62,7 @@ def checked_run(kept: Kept, folder: Path, download: bool = False) -> Run:
     """
     place = f"file '{kept.source}'"
     if kept.provenance.unwritten:
-        hint = "It was drawn from Python, with a plugin that only Python can make."
+        hint = "It was drawn from Python, with what only Python can give."
         raise UserError(place, "an image that a run file describes", kept.provenance.unwritten, hint)
     for named, wanted in kept.provenance.references.items():
         _compare(folder / named, f"reference '{named}'", wanted)

@@ -6,6 +6,7 @@ from .core.errors import UserError as UserError
 from .core.errors import WeftError as WeftError
 from .core.jobs.sweep import Sweep as Sweep
 from .core.jobs.sweep import sweep as sweep
+from .core.load import from_pipe as from_pipe
 from .core.load import load as load
 from .core.pipeline import Pipeline as Pipeline
 from .core.result import Result as Result
