@@ -45,8 +45,6 @@ def read(plugin: FusionText, scene: Scene, model: ModelView) -> Prepared:
         tower.width,
     )
     references = read_references(scene, tower, plugin.name)
-    plain = model.text.tokens(scene.prompt)
-    extended_tokens(model.text, plain, dict(enumerate(references.subjects)), plugin.placeholder)
     words = networks.words(references.pooled[None], references.known[None])
     return _FusedTexts(model.text, references.subjects, words, networks, plugin.placeholder)
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from helpers.word_model import model, picture
 from torch import Tensor
 
 import weft
@@ -121,3 +122,17 @@ def test_clauses_and_new_words_are_not_broken(pipe) -> None:
     assert lengths("toy " * 75 + ", toy") == [75, 2]
     assert lengths("toy " * 72 + "<cat> toy") == [72, 7]
     assert lengths("toy " * 69 + "<cat> toy") == [75, 1]
+
+
+@pytest.mark.parametrize("conditioner", [weft.PseudoWord(), weft.FusionText()], ids=lambda one: one.name)
+def test_words_of_images_in_the_second_sequence(conditioner) -> None:
+    """A subject past the first sequence is read, and shown; without the permission it is refused."""
+    scene = weft.Scene("very " * 80 + "small toy", [weft.Subject("toy", images=[picture(1)])])
+    drawn = [
+        model().generate(scene, [LongPrompt(), *more], steps=1, attention=False).latents
+        for more in ([], [conditioner])
+    ]
+    assert drawn[1].isfinite().all()
+    assert not torch.equal(*drawn)
+    with pytest.raises(weft.UserError, match="cuts off"):
+        model().generate(scene, [conditioner], steps=1)
