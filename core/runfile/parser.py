@@ -31,6 +31,7 @@ from ..scene.paths import expanded
 from ..scene.reading import scene_data
 from ..scene.scene import Scene, Subject, locate
 from .hints import PATHS, about, known_elsewhere, missing_file, untyped
+from .local_schedule import schedule_error
 from .run import Run
 from .settings import KINDS, MAX_SEEDS, SETTINGS, SeedRange, Settings
 from .sweep import Variant
@@ -68,6 +69,8 @@ class Reader:
         self._resolve_plugin_files()
         self._check_model()
         self._check_metrics()
+        if settings is not None and not self.errors:
+            self._check_schedule(settings)
         if settings is not None and len(set(settings.seeds)) < len(settings.seeds):
             self.errors.append(
                 FieldError(
@@ -214,6 +217,12 @@ class Reader:
         if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
             hint = "Pickled weights are never read; convert them to .safetensors."
         self.errors.append(FieldError(("model",), expected, written(name), hint))
+
+    def _check_schedule(self, settings: Settings) -> None:
+        card = self.plugins.model(self.data["model"], self.folder)
+        folder = Path(self.data["model"]) if card is None else card.folder
+        if (error := schedule_error(folder, settings.sampler)) is not None:
+            self.errors.append(error)
 
     def _check_metrics(self) -> None:
         names = self.data.get("metrics")
