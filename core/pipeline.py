@@ -158,8 +158,8 @@ class Pipeline:
     def generate(
         self,
         scene: str | Scene | Iterable[str | Scene],
-        conditioners: Sequence[str | Conditioner] = (),
-        guidance: Sequence[str | Guidance] = DEFAULT_GUIDANCE,
+        conditioners: str | Conditioner | Sequence[str | Conditioner] = (),
+        guidance: str | Guidance | Sequence[str | Guidance] = DEFAULT_GUIDANCE,
         *,
         steps: int = 50,
         scheduler: str | Scheduler | None = None,
@@ -240,8 +240,8 @@ class Pipeline:
     def invert(
         self,
         scene: Scene | Iterable[Scene],
-        conditioners: Sequence[str | Conditioner] = (),
-        guidance: Sequence[str | Guidance] = (),
+        conditioners: str | Conditioner | Sequence[str | Conditioner] = (),
+        guidance: str | Guidance | Sequence[str | Guidance] = (),
         *,
         steps: int = 50,
         height: int | None = None,
@@ -281,7 +281,7 @@ class Pipeline:
         latents: Float[Tensor, "s c h w"],
         timestep: Num[Tensor, ""] | Num[Tensor, " s"],
         scene: Scene | Sequence[Scene],
-        conditioners: Sequence[str | Conditioner] = (),
+        conditioners: str | Conditioner | Sequence[str | Conditioner] = (),
         branch: Branch | None = None,
     ) -> Float[Tensor, "s c h w"]:
         """What the UNet predicts of noisy latents, through the same ports as `generate`, with gradients: for training.
@@ -300,7 +300,10 @@ class Pipeline:
         scenes = [scene] * len(latents) if isinstance(scene, Scene) else list(scene)
         if len(scenes) != len(latents):
             raise UserError("Pipeline.predict, argument 'scene'", f"{len(latents)} scenes", str(len(scenes)))
-        instances = [_resolved(item, "conditioner", Conditioner) for item in conditioners]
+        instances = [
+            _resolved(item, "conditioner", Conditioner)
+            for item in named_once(conditioners, "conditioners", Conditioner)
+        ]
         for _, error in refusals(scenes, instances, ()):
             raise error
         named = in_branches(instances)
@@ -358,7 +361,9 @@ class Pipeline:
         )
 
     def _plugins(
-        self, conditioners: Sequence[str | Conditioner], guidance: Sequence[str | Guidance]
+        self,
+        conditioners: str | Conditioner | Sequence[str | Conditioner],
+        guidance: str | Guidance | Sequence[str | Guidance],
     ) -> tuple[list[Conditioner], GuidanceChain]:
         """The plugins that are named.
 
