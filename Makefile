@@ -35,6 +35,8 @@ lint: $(PROJECT) ## ruff, mypy and the layers of imports
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
 	@$(BIN)/mypy
+	@cd tests && ../$(BIN)/mypy --cache-dir ../.mypy_cache/tests
+	@cd benchmarks && MYPYPATH=robustness ../$(BIN)/mypy --config-file ../tests/mypy.ini --cache-dir ../.mypy_cache/benchmarks
 	@$(BIN)/lint-imports --no-logo > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 
 format: $(PROJECT) ## sort imports and format

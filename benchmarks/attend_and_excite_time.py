@@ -189,9 +189,9 @@ def measure(
         # the order alternates, so that a drift of the machine falls on both
         for name in list(sides)[:: 1 if number % 2 else -1]:
             seconds = {}
-            for what, draw in sides[name].items():
+            for what, draw_one in sides[name].items():
                 begun = time.process_time()
-                made[name] = draw(number)
+                made[name] = draw_one(number)
                 seconds[what] = time.process_time() - begun
             added[name].append(seconds["excited"] - seconds["plain"])
             plain[name].append(seconds["plain"])

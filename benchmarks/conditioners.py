@@ -299,7 +299,8 @@ def average_precision(rows: Sequence[tuple[Case, dict[str, Any]]]) -> float:
 
 def made(name: str, weights: Path) -> weft.Conditioner:
     """A conditioner with the weights in a folder."""
-    plugin = registry().plugin(name, "conditioner")(weights=weights / f"{name}.safetensors")
+    kind: Any = registry().plugin(name, "conditioner")
+    plugin = kind(weights=weights / f"{name}.safetensors")
     assert isinstance(plugin, weft.Conditioner)
     return plugin
 

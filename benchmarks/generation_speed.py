@@ -76,7 +76,7 @@ def branches(count: int, steps: int) -> tuple[Callable[[], Any], Callable[[], An
     """The UNet's part of a generation: all branches in one batch, and each in a call of its own."""
     pipe = weft.load("tiny")
     scheduler = make_scheduler("ddim", pipe.scheduler)
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(steps, device="cpu")
     latents = torch.randn(1, 4, *pipe.view(pipe.size).latent_size, generator=torch.Generator().manual_seed(0))
     chosen = [Branch(prompt=word) for word in WORDS[:count]]
     places = [(Step(i, steps, float(t), Branch()), t) for i, t in enumerate(scheduler.timesteps)]

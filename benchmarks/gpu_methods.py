@@ -82,7 +82,7 @@ class Scale:
         torch.manual_seed(0)
         with torch.device(self.device):
             made = UNet2DConditionModel.from_config({**config, "attention_type": attention})
-        return made.to(self.kind).eval().requires_grad_(False)  # type: ignore[no-any-return]
+        return made.to(self.kind).eval().requires_grad_(False)
 
     def normal(self, *shape: int, seed: int = 0) -> Tensor:
         drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
@@ -116,7 +116,7 @@ class Scale:
             many = self.latents.double().repeat(len(self.contexts), 1, 1, 1)
             given = self.contexts.double() if context is None else doubled(context)
             wide = copy.deepcopy(unet).double()
-            return wide(many, self.timestep, given, return_dict=False, **doubled(options))[0]  # type: ignore[no-any-return]
+            return wide(many, self.timestep, given, return_dict=False, **doubled(options))[0]
 
         return evaluate
 
@@ -147,7 +147,7 @@ def image_prompt(device: torch.device) -> Pair:
         processor = IPAdapterAttnProcessor2_0(layer.to_q.out_features, scale.width, scale=[0.6])
         processor = processor.to(scale.device, scale.kind).requires_grad_(False)
         projections[path] = processor.to_k_ip[0], processor.to_v_ip[0]
-        theirs.get_submodule(f"{path}.attn2").set_processor(processor)  # type: ignore[operator]
+        theirs.get_submodule(f"{path}.attn2").set_processor(processor)
     tokens = scale.normal(2, 4, scale.width, seed=2)
     rows = [(ContextTokens(one, projections, strength=0.6),) for one in tokens]
     context = scale.contexts, [tokens]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -45,7 +46,7 @@ def test_the_readmes_python_draws(monkeypatch, tmp_path) -> None:
     assert "steps=50" in code
     monkeypatch.chdir(ROOT)
     code = code.replace("steps=50", "steps=2").replace('"out/"', repr(str(tmp_path)))
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(code, names)
     assert [sample.seed for sample in names["result"].samples] == [0, 1, 2, 3]
     assert len(list(tmp_path.glob("*.png"))) == 4

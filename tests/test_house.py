@@ -3,9 +3,11 @@
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from jaxtyping import TypeCheckError
 
 import weft
 
@@ -39,14 +41,14 @@ def test_python_started_in_the_root_finds_no_package_called_kernels() -> None:
 
 
 def test_every_public_name_is_listed_and_found() -> None:
-    assert set(weft.__all__) <= set(dir(weft))
-    for name in weft.__all__:
+    assert set(vars(weft)["__all__"]) <= set(dir(weft))
+    for name in vars(weft)["__all__"]:
         assert getattr(weft, name) is getattr(weft, name)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
-        weft.nope  # noqa: B018
+        weft.nope  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_lock_holds_the_versions_that_the_project_states_and_no_address() -> None:
@@ -70,8 +72,18 @@ def test_every_entry_point_of_ours_is_installed() -> None:
     assert project["project"]["entry-points"]["weft"].items() <= installed.items()
 
 
-def test_shapes_and_types_of_the_core_are_checked_here() -> None:
-    from weft.core import errors
+def test_shapes_and_types_are_checked_here() -> None:
+    import torch
 
-    with pytest.raises(Exception, match="did_you_mean"):
-        errors.did_you_mean(3, ["a"])  # type: ignore[arg-type]
+    from weft.core import errors
+    from weft.kernels.cross_attention import reference
+    from weft.plugins.guidance.attend_and_excite import _sums
+
+    calls: dict[str, Callable[[], object]] = {
+        "did_you_mean": lambda: errors.did_you_mean(3, ["a"]),
+        "_sums": lambda: _sums(torch.ones(2, 3), [[0]]),
+        "reference": lambda: reference(torch.ones(2, 3), None),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeCheckError, match=name):
+            call()

@@ -346,7 +346,7 @@ class WritesTheScene(Conditioner):
     name: ClassVar[str] = "writes_the_scene"
 
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
-        scene.maps["seen"] = "yes"  # type: ignore[index]
+        scene.maps["seen"] = "yes"
         return Fixed(())
 
 

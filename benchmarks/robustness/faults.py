@@ -152,7 +152,7 @@ class BrokenConditioner(Conditioner):
 
 
 PLUGINS: tuple[type[Any], ...] = (BrokenGuidance, BrokenEnergy, BrokenEdit, BrokenConditioner)
-METHODS = {
+METHODS: dict[type[Any], tuple[str, ...]] = {
     BrokenGuidance: ("check", "begin", "rewrite", "reads", "combine"),
     BrokenEnergy: ("applies", "loss", "step_size", "refinement", "map_positions"),
     BrokenEdit: ("before", "edit"),
@@ -160,7 +160,7 @@ METHODS = {
 }
 ONCE = ("check", "begin", "prepare", "present", "absent")
 """Methods that are not called at every step."""
-NAN = {
+NAN: dict[type[Any], tuple[str, ...]] = {
     BrokenGuidance: ("combine",),
     BrokenEnergy: ("loss", "step_size"),
     BrokenEdit: ("before", "edit"),
@@ -226,7 +226,8 @@ def message_faults(label: str, message: str, plugin: type[Any], place: Place) ->
 def try_memory(call: int) -> list[str]:
     """No memory at one call of the UNet: our pipeline passes it on, and leaves the model as it was."""
     pipe = random_pipeline()
-    before, kept, calls, real = state(pipe), [], 0, UNetForward.__call__
+    before, calls, real = state(pipe), 0, UNetForward.__call__
+    kept: list[Any] = []
 
     def forward(self: Any, *arguments: Any, **options: Any) -> Any:
         nonlocal calls
@@ -333,9 +334,9 @@ def restored(pipe: weft.Pipeline, before: tuple[Any, ...]) -> list[str]:
 def attempts(place: Path) -> Iterator[tuple[str, Callable[[], list[str]]]]:
     """Every fault, by what it is."""
     for label, plugin, where in plugin_faults():
-        yield label, lambda label=label, plugin=plugin, where=where: try_plugin(label, plugin, where)  # type: ignore[misc]
+        yield label, lambda label=label, plugin=plugin, where=where: try_plugin(label, plugin, where)
     for call in range(2 * STEPS):
-        yield f"no memory at call {call} of the UNet", lambda call=call: try_memory(call)  # type: ignore[misc]
+        yield f"no memory at call {call} of the UNet", lambda call=call: try_memory(call)
 
     def fresh(number: int) -> Path:
         folder = place / str(number)
@@ -350,14 +351,14 @@ def attempts(place: Path) -> Iterator[tuple[str, Callable[[], list[str]]]]:
         yield (
             f"no memory at call {call} of a command",
             lambda call=call: try_run_without_memory(fresh(call), call),
-        )  # type: ignore[misc]
+        )
     causes = {"a full disk": errno.ENOSPC, "a read-only disk": errno.EROFS, "a broken disk": errno.EIO}
     for kind, (name, cause) in enumerate(causes.items()):
         for number in range(8):  # a JSON file and a picture for each of four items
             yield (
                 f"{name} at file {number}",
                 lambda n=number, c=cause, k=kind: try_disk(fresh(100 * (k + 1) + n), n, c),
-            )  # type: ignore[misc]
+            )
 
 
 def run(every: int = 1) -> dict[str, Any]:

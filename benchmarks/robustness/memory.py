@@ -51,7 +51,7 @@ def run(count: int) -> dict[str, Any]:
         folder = Path(name)
         random_model(folder / "model")
         (folder / "run.yaml").write_text(RUN.format(count=count))
-        Store.keep = counted  # type: ignore[method-assign]
+        Store.keep = counted  # type: ignore[method-assign, assignment]
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 code = generate(folder / "run.yaml", folder / "out")

@@ -32,18 +32,18 @@ class Adapter:
     mask: Float[Tensor, "s n"] | None = None
     rows: Int[Tensor, " s"] | None = None
 
-    def factor(self) -> Float[Tensor, "s n 1"]:
+    def factor(self) -> Float[Tensor, "_s _n 1"]:
         """Strength times mask; an axis of 1 stands for every row or position."""
         strength = self.strength[:, None]
         return (strength if self.mask is None else strength * self.mask)[..., None]
 
 
-def scaled(narrow: Float[Tensor, "s n k"], factor: Float[Tensor, "s n 1"]) -> Float[Tensor, "s n k"]:
+def scaled(narrow: Float[Tensor, "s n k"], factor: Float[Tensor, "#s #n 1"]) -> Float[Tensor, "s n k"]:
     """The product, which is 0 where the factor is, whatever has overflowed there. Differentiable in both, also at 0."""
     return factor.to(narrow) * guarded(narrow, factor)
 
 
-def guarded(narrow: Float[Tensor, "s n k"], factor: Float[Tensor, "s n 1"]) -> Float[Tensor, "s n k"]:
+def guarded(narrow: Float[Tensor, "s n k"], factor: Float[Tensor, "#s #n 1"]) -> Float[Tensor, "s n k"]:
     """The numbers, with 0 for those that have overflowed where the factor is 0: their product would be NaN."""
     return narrow.masked_fill((factor == 0) & ~narrow.isfinite(), 0.0)
 

@@ -174,7 +174,7 @@ def test_a_variant_that_fails_leaves_the_others(folder: Path, monkeypatch: pytes
     def fail_at_3_steps(self: pipeline.Pipeline, *args: object, **options: object) -> object:
         if options["steps"] == 3:
             raise PluginError("broken", "step 1", "it broke")
-        return generate(self, *args, **options)  # type: ignore[arg-type]
+        return generate(self, *args, **options)
 
     monkeypatch.setattr(pipeline.Pipeline, "generate", fail_at_3_steps)
     done = weft("generate", folder / "run.yaml", "-o", folder / "out")

@@ -41,7 +41,10 @@ def folder(tmp_path) -> Path:
 def on_canvas(picture: Image.Image, x: float, y: float) -> tuple[int, int, int]:
     """The colour at a point in fractions of a square canvas."""
     margin, side = MARGIN // SCALE, SIDE // SCALE
-    return picture.getpixel((margin + round(x * side), margin + round(y * side)))
+    color = picture.getpixel((margin + round(x * side), margin + round(y * side)))
+    assert isinstance(color, tuple)
+    red, green, blue = color
+    return red, green, blue
 
 
 def nearer(color: tuple[int, int, int], wanted: str, other: str) -> bool:

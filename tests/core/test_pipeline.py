@@ -14,6 +14,8 @@ import weft
 from weft.core.api.branches import LinearForm
 from weft.core.api.guidance import Energy, LatentEdit, Refinement
 from weft.core.pipeline import _resolved
+from weft.core.result import Result
+from weft.core.sampling.progress import Progress
 from weft.testing import random_pipeline
 
 SCENE = weft.Scene("a toy and a red star on grass")
@@ -102,7 +104,8 @@ def test_save_grid_and_notebook(tmp_path) -> None:
 
 
 def test_progress_and_finished_batches_arrive_in_order() -> None:
-    seen, parts = [], []
+    seen: list[Progress] = []
+    parts: list[Result] = []
     draw(seeds=[0, 1, 2], batch_size=2, progress=seen.append, on_batch=parts.append)
     assert [(p.images_done, p.step) for p in seen] == [(0, 1), (0, 2), (0, 3), (2, 1), (2, 2), (2, 3)]
     assert seen[-1].fraction == 1.0

@@ -163,7 +163,7 @@ class SubjectChannel(Conditioner):
         import torch
 
         from weft.core.api.ports import InputChannels
-        from weft.core.unet.conditions import resize
+        from weft.core.scene.pixels import resize
 
         masks = [mask for subject in scene.subjects if (mask := model.region(subject)) is not None]
         if not masks:

@@ -21,7 +21,7 @@ SD1 = {
     "num_train_timesteps": 1000,
     "steps_offset": 1,
 }
-SCHEDULERS = {
+SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddim": (diffusers.DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
     "euler": (diffusers.EulerDiscreteScheduler, {}),
     "dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, {}),
@@ -106,6 +106,7 @@ def test_gradients(kind: str) -> None:
     assert torch.autograd.gradcheck(call, tensors, fast_mode=True)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("kind", UPDATES)
 def test_the_operator_is_registered_properly(kind: str) -> None:
     tensors = [normal(1, 2, 3, 2, seed=i).requires_grad_(True) for i in range(2)]
@@ -120,6 +121,7 @@ def test_the_schema_names_a_calls_fields_in_their_order() -> None:
     assert found == [one.name for one in dataclasses.fields(Call)]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_compiles_to_one_graph() -> None:
     def call(first, last, latents, before):
         moved, clean, faults = combine_and_step([first, last], [3.0], latents, DPM, before)

@@ -103,6 +103,7 @@ def test_the_operator_refuses_a_gradient_that_it_does_not_have() -> None:
         out.sum().backward()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", ["plain", "all"])
 def test_the_operator_is_registered_properly(name: str) -> None:
     """Schema, fake tensors, autograd and ahead-of-time tracing, as PyTorch checks custom operators."""
@@ -122,6 +123,7 @@ def test_the_schema_names_a_calls_fields_in_their_order() -> None:
     assert backward == ["given", "given_maps", *wanted]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("implementation", ["auto", "fused"])
 def test_compiles_to_one_graph(implementation: Any) -> None:
     given = CASES["all"].make()

@@ -163,6 +163,7 @@ def test_a_frozen_adapter_keeps_nothing_of_the_size_of_its_input() -> None:
         assert (max(kept) == given["x"].numel()) == trained
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", ["one", "all"])
 def test_the_operator_is_registered_properly(name: str) -> None:
     """Schema, fake tensors, autograd and ahead-of-time tracing, as PyTorch checks custom operators."""
@@ -178,6 +179,7 @@ def test_the_schema_names_a_calls_fields_in_their_order() -> None:
     assert names == [one.name for one in dataclasses.fields(Call)]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("implementation", ["auto", "fused"])
 def test_compiles_to_one_graph(implementation: Any) -> None:
     given = CASES["all"].make()

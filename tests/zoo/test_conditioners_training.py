@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import weft
 from weft.core.api.registry import registry
 from weft.core.storage.atomic import digest
+from weft.zoo import world
 from weft.zoo.training.conditioners.__main__ import main, pipeline, prepare, read, task
 from weft.zoo.training.conditioners.parts import PARTS, Widths
 from weft.zoo.training.conditioners.recipe import ConditionersRecipe
@@ -65,7 +66,7 @@ def test_a_batch_says_what_the_pictures_show(run: Path) -> None:
             assert bool(batch.known[row, subject]) == bool(nouns)
             words = pipe.text.tokenizer.decode([int(batch.ids[row, p]) for p in nouns]).strip()
             if nouns:
-                assert words in weft.zoo.world.NOUNS or words == "toy"
+                assert words in world.NOUNS or words == "toy"
                 left, top, right, bottom = (batch.boxes[row, subject] * 16).tolist()
                 mask = batch.masks[row, subject]
                 outside = mask.clone()
@@ -134,14 +135,14 @@ def test_a_late_conditioner_learns_to_change_nothing_at_large_noise(run: Path) -
     reached = {n.split(".")[0] for n, p in always.model.named_parameters() if p.grad is not None}
     assert "pseudo_word" in reached
     with torch.no_grad():
-        for parameter in always.model["pseudo_word"].parameters():
+        for parameter in always.model.get_submodule("pseudo_word").parameters():
             if parameter.grad is not None:
                 parameter -= 0.1 * parameter.grad / parameter.grad.norm().clamp_min(1.0)
     assert 0 < losses(always)["late"] < found["late"]
     assert losses(never)["late"] == 0
     # absent networks change nothing, so nothing is left of the loss but the samples without a word
     with torch.no_grad():
-        for name, parameter in always.model["pseudo_word"].named_parameters():
+        for name, parameter in always.model.get_submodule("pseudo_word").named_parameters():
             parameter.fill_(1.0 if name == "keep" else 0.0)
     torch.testing.assert_close(losses(always)["late"], torch.zeros(()), rtol=0, atol=1e-6)
 
@@ -206,8 +207,8 @@ def test_a_stopped_run_goes_on_and_its_export_is_read_by_the_plugins(run: Path, 
             in pins.read_text()
         )
     pipe = weft.load("tiny")
-    image = Image.fromarray(weft.zoo.world.portrait(3, 0).image(64))
-    noun = weft.zoo.world.subject(3).noun
+    image = Image.fromarray(world.portrait(3, 0).image(64))
+    noun = world.subject(3).noun
     scene = weft.Scene(
         f"a {noun} on grass", subjects=[weft.Subject(noun, images=[image], box=(0.2, 0.2, 0.8, 0.8))]
     )
@@ -218,7 +219,8 @@ def test_a_stopped_run_goes_on_and_its_export_is_read_by_the_plugins(run: Path, 
         weights = tmp_path / "weft" / f"{name}.safetensors"
         for key, tensor in load_file(weights).items():
             assert torch.equal(tensor, trained.ema[f"{name}.{key}"].half()), (name, key)
-        plugin = registry().plugin(name, "conditioner")(weights=weights)
+        kind: Any = registry().plugin(name, "conditioner")
+        plugin = kind(weights=weights)
         drawn = pipe.generate(scene, conditioners=[plugin], steps=1, attention=False).latents
         assert bool(torch.isfinite(drawn).all())
         assert not torch.equal(drawn, plain), name

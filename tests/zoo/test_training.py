@@ -18,7 +18,7 @@ from weft.zoo.training import clip, export, pictures, tokenizer
 from weft.zoo.training.__main__ import Run
 from weft.zoo.training.loop import LoopRecipe, Trainer, averaged
 from weft.zoo.training.vae import VaeRecipe, VaeTask
-from weft.zoo.world import sample
+from weft.zoo.world import NOUNS, sample
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_the_altered_caption_differs_in_words_only() -> None:
 def test_noun_positions_point_at_nouns(run: Run) -> None:
     words = tokenizer.load(run.out / "tokenizer")
     batch = run.pictures().captions(torch.Generator().manual_seed(0), 32)
-    nouns = [words.convert_tokens_to_ids(noun + "</w>") for noun in pictures.NOUNS]
+    nouns = [words.convert_tokens_to_ids(noun + "</w>") for noun in NOUNS]
     known = 0
     for tokens, positions, labels in zip(batch.tokens, batch.nouns, batch.labels, strict=True):
         for position, label in zip(positions.tolist(), labels.tolist(), strict=True):

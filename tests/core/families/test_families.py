@@ -98,6 +98,8 @@ def test_what_is_added_to_the_time_embedding_equals_diffusers_bit_for_bit(wide: 
     twice = gather([context[0]] * 2, [()] * 2, rows)
     shared = UNetForward(unet, share=True)(latents[:1], timestep, twice)
     apart = UNetForward(unet)(latents[:1].repeat(2, 1, 1, 1), timestep, twice)
+    assert shared is not None
+    assert apart is not None
     assert torch.allclose(shared, apart, atol=1e-6)
     assert not torch.allclose(apart[0], apart[1], atol=1e-4)
 

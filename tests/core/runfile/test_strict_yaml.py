@@ -143,11 +143,12 @@ def _is_plain(data: object) -> bool:
 def test_no_bracket_is_read_beyond_the_deepest_level(opened, monkeypatch) -> None:
     """PyYAML looks ahead, and goes through all open brackets at each further one."""
     read, count = yamlfile._Loader.fetch_flow_collection_start, []
-    monkeypatch.setattr(
-        yamlfile._Loader,
-        "fetch_flow_collection_start",
-        lambda loader, token: count.append(token) or read(loader, token),
-    )
+
+    def counted(loader, token):
+        count.append(token)
+        return read(loader, token)
+
+    monkeypatch.setattr(yamlfile._Loader, "fetch_flow_collection_start", counted)
     with pytest.raises(UserError, match="at most 32 levels, found more"):
         yamlfile.parse_yaml("a: " + opened * 1_000)
     assert len(count) <= 33

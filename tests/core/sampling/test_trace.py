@@ -17,7 +17,8 @@ STEPS = 4
 @pytest.fixture
 def rows():
     """The rows of every UNet call that runs to the end, and of every one that begins."""
-    unet, seen = random_pipeline().unet, {"ended": [], "begun": []}
+    unet = random_pipeline().unet
+    seen: dict[str, list[int]] = {"ended": [], "begun": []}
     hooks = [
         layer.register_forward_hook(lambda module, inputs, output, name=name: seen[name].append(len(output)))
         for name, layer in (("begun", unet.conv_in), ("ended", unet.conv_out))
@@ -58,7 +59,8 @@ def test_branches_that_come_to_the_same_input_are_counted_once(rows) -> None:
 
 
 def test_losses_and_updates_are_those_that_were_made() -> None:
-    strategy, seen = excite(), []
+    strategy = excite()
+    seen: list[Progress] = []
     result = random_pipeline().generate(
         SCENE, guidance=[strategy], steps=STEPS, seeds=[0, 1, 2], progress=seen.append
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from weft.core.unet.conditions import gather
 from weft.core.unet.forward import UNetForward
 from weft.testing import random_unet
 
-SD1 = {}
+SD1: dict[str, Any] = {}
 SD2 = {
     "block_out_channels": (32, 64),
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -61,7 +62,8 @@ def test_the_order_matters_only_between_modules_of_one_block() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_strength_zero_among_the_others_is_absence(name) -> None:
-    chosen = [registry().plugin(one, "conditioner")(strength=float(one != name)) for one in NAMES]
+    kinds: list[Any] = [registry().plugin(one, "conditioner") for one in NAMES]
+    chosen = [kind(strength=float(one != name)) for one, kind in zip(NAMES, kinds, strict=True)]
     guidance = [weft.ClassifierFree(3.0)]
     drawn = pipeline().generate(SCENE, chosen, seeds=[0, 1], steps=1, guidance=guidance).latents
     assert torch.equal(drawn, draw(*(one for one in NAMES if one != name)))

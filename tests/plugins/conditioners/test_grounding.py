@@ -132,21 +132,23 @@ def test_absent_is_null_tokens_and_off_is_no_trace() -> None:
     text = model.text.tokens(PROMPT)
     (present,), (absent,) = prepared.present(text), prepared.absent(text)
     assert isinstance(present, BlockInsert)
+    assert isinstance(absent, BlockInsert)
     assert present.modules is absent.modules
     assert present.state.shape == absent.state.shape == (30, 32)
     # the places that no subject takes are null in both, before the projection and so after it
     assert torch.allclose(present.state[2:], absent.state[2:])
     assert (absent.state == absent.state[0]).all()
     assert not torch.allclose(present.state[:2], absent.state[:2])
-    again = weft.Grounding().prepare(Scene("a toy", [weft.Subject("toy", box=LEFT)]), model).present(text)
-    assert again[0].modules is present.modules  # so that two scenes share one call
+    (again,) = weft.Grounding().prepare(Scene("a toy", [weft.Subject("toy", box=LEFT)]), model).present(text)
+    assert isinstance(again, BlockInsert)
+    assert again.modules is present.modules  # so that two scenes share one call
 
 
 def test_gradients_reach_every_trained_tensor() -> None:
     model = pipeline()
     for tokenizer in ("text", "text_image", "keypoints"):
         made = networks(model, tokenizer)
-        boxes, known = torch.rand(2, 3, 4), torch.tensor([[1, 1, 0], [0, 0, 0]])
+        boxes, known = torch.rand(2, 3, 4), torch.tensor([[True, True, False], [False] * 3])
         features = torch.randn(2, 3, 32)
         if tokenizer == "text":
             tokens = made.tokens(boxes, features, known)
@@ -154,7 +156,7 @@ def test_gradients_reach_every_trained_tensor() -> None:
             tokens = made.text_image_tokens(boxes, features, known, features, known.flip(1))
             assert tokens.shape == (2, 6, 32)
         else:
-            tokens = made.keypoint_tokens(torch.rand(2, 34, 2), torch.arange(34).expand(2, 34) % 2)
+            tokens = made.keypoint_tokens(torch.rand(2, 34, 2), torch.arange(34).expand(2, 34) % 2 == 1)
         path, module = next(iter(made.block_modules.items()))
         hidden = torch.randn(2, 16, made.get_submodule(f"{path}.fuser").linear.out_features)
         module(hidden, tokens, torch.ones(2), (4, 4)).square().sum().backward()
@@ -292,7 +294,7 @@ def test_wrong_weights_are_named(change, words) -> None:
 @pytest.mark.parametrize("channels", [4, 9])
 def test_names_of_the_full_size_weights(kind: str, tokenizer: str, channels: int) -> None:
     """Stable Diffusion 1.4's shapes: ours are diffusers', and the repository's names become them, one for one."""
-    config = read_config(Path(weft.plugins.__path__[0]).parent / "zoo" / "sd15" / "unet" / "config.json")
+    config = read_config(Path(weft.__file__).parent / "zoo" / "sd15" / "unet" / "config.json")
     fields = {key: value for key, value in config.items() if not key.startswith("_")}
     with torch.device("meta"):
         theirs = UNet2DConditionModel(

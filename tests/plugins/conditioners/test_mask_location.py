@@ -152,9 +152,11 @@ def test_gradients_reach_every_tensor_from_a_batch() -> None:
     channels = (Group(InputChannels(networks.convolution, mask[0]), rows, mask, torch.ones(2)),)
     deltas = tuple(Group(d, rows, torch.empty(2, 0), torch.ones(2)) for d in networks.deltas())
     predicted = UNetForward(unet)(latents, TIME, Conditions(context, channels=channels, deltas=deltas))
+    assert predicted is not None
     predicted.square().mean().backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in networks.parameters())
     plain = UNetForward(unet)(latents, TIME, Conditions(context))
+    assert plain is not None
     assert torch.allclose(predicted[1], plain[1], atol=1e-5)
     assert not torch.allclose(predicted[0], plain[0], atol=1e-2)
 
@@ -231,7 +233,7 @@ def test_a_place_that_covers_nothing_is_refused() -> None:
 def test_weights_that_do_not_fit_are_refused(change, match, tmp_path) -> None:
     holder = nn.ParameterDict()
     tensors = {**models.mask_networks().state_dict(), **change}
-    holder.state_dict = lambda: {k: v for k, v in tensors.items() if v is not None}  # type: ignore[method-assign]
+    holder.state_dict = lambda: {k: v for k, v in tensors.items() if v is not None}  # type: ignore[method-assign, assignment]
     path = models.write(holder, tmp_path / "mask.safetensors")
     with pytest.raises(weft.UserError, match=f"mask_location.*{match}"):
         draw(weft.MaskLocation(weights=path))

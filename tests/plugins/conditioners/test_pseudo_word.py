@@ -236,10 +236,13 @@ def truncated(path: Path) -> Path:
     ids=["missing", "truncated", "opened", "text", "folder", "large", "mode"],
 )
 def test_pictures_that_cannot_be_read_name_subject_and_field(tmp_path, make, message) -> None:
-    scene = weft.Scene(SCENE.prompt, [weft.Subject("toy", images=[picture(0), make(tmp_path)])])
+    source = make(tmp_path)
+    scene = weft.Scene(SCENE.prompt, [weft.Subject("toy", images=[picture(0), source])])
     place = r"subject 'toy', field 'images' \(2 of 2\): "
     with pytest.raises(weft.UserError, match=place + message):
         draw(scene, weft.PseudoWord())
+    if isinstance(source, Image.Image):
+        source.close()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers.models.attention import GatedSelfAttentionDense
@@ -68,7 +70,7 @@ def test_strength_scales_the_whole_residual_of_its_row() -> None:
 
 def test_closed_gates_change_no_bit_of_the_unet() -> None:
     unet = random_unet()
-    modules = GatedAttentions(unet, 24, ff_ratio=1.0).by_block()
+    modules: dict[str, Any] = GatedAttentions(unet, 24, ff_ratio=1.0).by_block()
     assert list(modules) == list(cross_attention_paths(unet))
     state, context = torch.randn(2, 5, 24), torch.randn(2, 77, 32)
     latents, time = torch.randn(2, 4, 8, 8), torch.tensor(500)
