@@ -63,7 +63,14 @@ def test_ruff_is_content(package: Path) -> None:
 @every
 def test_it_is_installed_and_green(package: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
-    options = ["--quiet", "--no-index", "--no-build-isolation", "--no-deps", "--target", target]
+    options: list[str | Path] = [
+        "--quiet",
+        "--no-index",
+        "--no-build-isolation",
+        "--no-deps",
+        "--target",
+        target,
+    ]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, package], check=True, timeout=120)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), *sys.path])}
     done = subprocess.run(

@@ -194,7 +194,14 @@ def test_a_new_package_is_installed_and_green(kind: Kind, site: Path) -> None:
     """Without a network, as its README says, but into a folder."""
     run("plugins", "new", "red_eyes", "--kind", kind, "-o", site)
     package, target = site / "weft-red-eyes", site / "target"
-    options = ["--quiet", "--no-index", "--no-build-isolation", "--no-deps", "--target", target]
+    options: list[str | Path] = [
+        "--quiet",
+        "--no-index",
+        "--no-build-isolation",
+        "--no-deps",
+        "--target",
+        target,
+    ]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, package], check=True, timeout=120)
     path = os.pathsep.join([str(target), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path}

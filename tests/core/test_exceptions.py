@@ -17,7 +17,6 @@ from weft.core.api import ports
 from weft.core.api.conditioner import Fixed
 from weft.core.api.guidance import LatentEdit
 from weft.core.api.map_edits import MapCall, MapEdit
-from weft.core.sampling import attention_energy as energy
 from weft.core.sampling import scheduler_step as stepper
 from weft.core.unet import conditions
 from weft.core.unet import weight_deltas as deltas
@@ -297,7 +296,7 @@ def test_in_a_strategy(monkeypatch, owner: Any, name: str, at: int) -> None:
 
 def test_in_the_backward_pass(monkeypatch) -> None:
     for at in (1, 2, 5):
-        assert_unharmed(monkeypatch, energy.torch.autograd, "grad", at)
+        assert_unharmed(monkeypatch, torch.autograd, "grad", at)
 
 
 @pytest.mark.parametrize(("name", "at"), [("set_timesteps", 1), ("scale_model_input", 2)])

@@ -112,7 +112,9 @@ def test_it_is_named_by_its_name_too_and_a_changed_file_is_another_item(folder: 
     registry().add_file(file)
     (after,) = plan(read_run_file(folder / "run.yaml"))
     assert before.id != after.id
-    assert [one.words for item in (before, after) for one in item.run.conditioners] == ["two boats"] * 2
+    assert [vars(one)["words"] for item in (before, after) for one in item.run.conditioners] == [
+        "two boats"
+    ] * 2
 
 
 def test_python_names_it_by_its_path(folder: Path) -> None:

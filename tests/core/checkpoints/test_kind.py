@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_other_files(name: str, suffix: str, tmp_path: Path) -> None:
     refused(path, name, tmp_path)
 
 
-FOLDERS = {
+FOLDERS: dict[str, Any] = {
     "a Stable Diffusion XL folder": {
         "model_index.json": {"_class_name": "StableDiffusionXLPipeline"},
         "unet/config.json": {},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from PIL import Image
@@ -81,7 +81,7 @@ def place(model, tmp_path, monkeypatch) -> Path:
 
 def test_they_are_relative_to_the_run_file(place: Path) -> None:
     (run,) = read_run_file(place / "run.yaml")
-    (plugin,) = run.conditioners
+    plugin: Any = run.conditioners[0]
     weights = (place / "weights").resolve()
     assert plugin.folder == weights
     assert plugin.files == (weights / "one.bin", weights / "two.bin")

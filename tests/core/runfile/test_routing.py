@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -21,7 +22,7 @@ conditioners:
 """
 
 
-def read(tmp_path: Path, settings: str) -> weft.MaskLocation:
+def read(tmp_path: Path, settings: str) -> Any:
     path = tmp_path / "run.yaml"
     path.write_text(RUN % settings)
     return read_run_file(path)[0].conditioners[0]

@@ -51,7 +51,7 @@ STATE = torch.zeros(1)
 BROKEN: dict[str, tuple[Any, str]] = {
     "prepare gives a tuple": (lambda: (), r"prepare: expected a Prepared, .* found tuple"),
     "prepare gives None": (lambda: None, r"prepare: expected a Prepared, .* found NoneType"),
-    "no entry": (lambda: Fixed((3,)), r"present: expected port entries, found int"),  # type: ignore[arg-type]
+    "no entry": (lambda: Fixed((3,)), r"present: expected port entries, found int"),
     "a word beyond": (
         lambda: Fixed((TokenEmbeddings(torch.tensor([99]), torch.zeros(1, WIDTH)),)),
         r"present: a TokenEmbeddings is at token 99, and the prompt has 77 tokens",
@@ -109,7 +109,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
         r"edit of self-attention in '.*': expected shape",
     ),
     "an edit that gives None": (
-        lambda: Fixed((MapEdit(lambda maps, call: None),)),  # type: ignore[arg-type, return-value]
+        lambda: Fixed((MapEdit(lambda maps, call: None),)),
         r"edit of cross-attention in '.*': expected a tensor, found NoneType",
     ),
     "an edit of an unknown block": (
@@ -121,7 +121,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
         r"feature residuals: KeyError",
     ),
     "residuals that are none": (
-        lambda: Fixed((FeatureResiduals(lambda *given: (STATE,), STATE),)),  # type: ignore[arg-type, return-value]
+        lambda: Fixed((FeatureResiduals(lambda *given: (STATE,), STATE),)),
         r"feature residuals: expected Residuals, found tuple",
     ),
     "too many blocks": (

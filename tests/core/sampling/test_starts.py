@@ -144,7 +144,7 @@ def test_going_back_is_the_forward_process(pipe) -> None:
     """By hand: one step of DDIM, back, and the step again; the noise is the sample's own generator's."""
     drawn = pipe.generate("a red ball", guidance=[Again(1)], steps=1, seeds=[7])
     generator = torch.Generator().manual_seed(7)
-    scheduler = make_scheduler("ddim", pipe.scheduler)
+    scheduler: Any = make_scheduler("ddim", pipe.scheduler)
     scheduler.set_timesteps(1)
     (timestep,) = scheduler.timesteps
     shape = drawn.latents.shape[1:]
@@ -209,8 +209,8 @@ def test_previews_come_to_the_image(pipe, scheduler: str) -> None:
     assert torch.equal(seen[-1][0], drawn.latents)
     assert torch.allclose(seen[-1][1], drawn.latents, atol=0.3)
     if scheduler == "ddim":
-        scheduler = make_scheduler("ddim", pipe.scheduler)
-        alpha = scheduler.alphas_cumprod[int(drawn.trace[0].step.timestep)].sqrt().double()
+        ddim: Any = make_scheduler("ddim", pipe.scheduler)
+        alpha = ddim.alphas_cumprod[int(drawn.trace[0].step.timestep)].sqrt().double()
         noise = torch.randn(drawn.latents.shape, generator=torch.Generator().manual_seed(0)).double()
         context = pipe.text.encode(pipe.text.tokens("a red ball"))[None]
         with torch.no_grad():

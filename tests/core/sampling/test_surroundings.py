@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def scene(shift: float = 0.0, prompt: str = PROMPT) -> weft.Scene:
     )
 
 
-RUNS = [
+RUNS: list[Any] = [
     *(
         [[name], []]
         for name in ("pseudo_word", "fusion_text", "grounding", "mask_location", "subject_adapter")

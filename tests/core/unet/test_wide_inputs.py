@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -121,7 +121,7 @@ def scheduler_of(pipe):
 def test_nothing_beside_the_latents_is_refused_before_the_first_step(tmp_path) -> None:
     pipe = weft.load(random_model(tmp_path, in_channels=9), device="cpu")
     assert pipe.extra_input.in_channels == 5
-    steps = []
+    steps: list[Any] = []
     for options in ({}, {"conditioners": [Inpainting(strength=0.0)]}):
         with pytest.raises(weft.UserError, match="feeds the 5 channels which it reads beside the latents"):
             pipe.generate(PROMPT, steps=2, progress=steps.append, **options)
