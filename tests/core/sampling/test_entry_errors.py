@@ -109,7 +109,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
         r"edit of self-attention in '.*': expected shape",
     ),
     "an edit that gives None": (
-        lambda: Fixed((MapEdit(lambda maps, call: None),)),
+        lambda: Fixed((MapEdit(lambda maps, call: None),)),  # type: ignore[return-value]
         r"edit of cross-attention in '.*': expected a tensor, found NoneType",
     ),
     "an edit of an unknown block": (
