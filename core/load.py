@@ -225,7 +225,7 @@ def _assemble(
     family.check(unet.config)
     towers = {part: _build_text(configs / part) for part in family.towers}
     for part, module in {"unet": unet, "vae": vae, **towers}.items():
-        fill_module(module, family.renamed(part, parts[part]), f"model '{name}', {part}", dtype)
+        fill_module(module, family.renamed(part, parts.pop(part)), f"model '{name}', {part}", dtype)
     if settings.vae_slicing:
         vae.enable_slicing()
     if settings.vae_tiling:
