@@ -41,9 +41,10 @@ class MeantOtherwise:
         document, _ = tree.origin(("prompt",))
         self._documents[id(document)] = document
         self._documents[id(tree.document)] = tree.document
-        count = self._counter(run)
         for keys, text in _prompts(tree.data):
-            if len(text.encode()) > ROOM and count is not None and (tokens := count(text)) > ROOM:
+            # a token has at least one byte
+            count = self._counter(run) if len(text.encode()) > ROOM else None
+            if count is not None and (tokens := count(text)) > ROOM:
                 error = tree.error(FieldError(keys, f"at most {ROOM} tokens", str(tokens), _CUT))
                 self._cut.setdefault(error.place, error)
             for found, hint in foreign_syntax(text):
