@@ -141,9 +141,9 @@ def test_overrides_are_put_over_the_file(folder: Path) -> None:
     assert run.guidance == (ClassifierFree(2.0),)
     assert run.sampler.steps == 8
     assert run.seeds == (5, 6, 7)
-    (run,) = read(folder, "scenes=[a red star]", "guidance=[fusing]", "conditioners=[]")
+    (run,) = read(folder, "scenes=[a red star]", "guidance=[composable]", "conditioners=[]")
     assert run.scene.prompt == "a red star"
-    assert [one.name for one in run.guidance] == ["fusing"]
+    assert [one.name for one in run.guidance] == ["composable"]
 
 
 def test_an_override_ends_the_sweep_of_its_setting(folder: Path) -> None:
@@ -162,7 +162,7 @@ def test_an_override_ends_the_sweep_of_its_setting(folder: Path) -> None:
         ("=3", "--set =3: expected path=value"),
         ("sampler.steps=", "--set sampler.steps=: expected a whole number, found nothing"),
         ("sampler.steps=two", "--set sampler.steps=two: expected a whole number, found 'two'"),
-        ("sampler.stpes=2", "--set sampler.stpes=2: expected one of scheduler, steps, width, height, batch_size, found 'stpes'. Did you mean 'steps'?"),
+        ("sampler.stpes=2", "--set sampler.stpes=2: expected one of scheduler, steps, width, height, batch_size, scheduler_options, strength, until, found 'stpes'. Did you mean 'steps'?"),
         ("sampler={steps: 0}", "--set sampler={steps: 0}: expected at least 1, found 0"),
         ("guidance.3.scale=1", "--set guidance.3.scale: expected the path of a setting, found 'guidance.3.scale', which leads nowhere"),
         ("guidance=[cfg]", "--set guidance=[cfg]: expected an installed guidance ("),
