@@ -127,6 +127,7 @@ def test_the_doctor_is_called_with_names(site: Path) -> None:
         install(
             site, name, source if name == "well" else source.replace("scale: at the first", "at the first")
         )
+    registry.cache_clear()
     done = run("plugins", "doctor")
     assert done.exit_code == 3
     assert "well (weft-well 1.2): well, imported in" in done.stdout
@@ -205,15 +206,11 @@ def test_a_new_package_is_installed_and_green(kind: Kind, site: Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", "install", *options, package], check=True, timeout=120)
     path = os.pathsep.join([str(target), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path}
-    for command in (["pytest", "-q", "-c", "pyproject.toml"], ["mypy"]):
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", *command],
-            cwd=package,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-q", "-c", "pyproject.toml"],
+        cwd=package, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
     name = "red_eyes"
     program = "from weft.cli import main; main()"
     arguments = ["red_eyes", "--help"] if kind == "command" else ["plugins", "list", "--json"]
@@ -222,3 +219,17 @@ def test_a_new_package_is_installed_and_green(kind: Kind, site: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert name in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_new_packages_are_typed(site: Path) -> None:
+    names = [f"red_{kind}" for kind in get_args(Kind)]
+    for kind in get_args(Kind):
+        run("plugins", "new", f"red_{kind}", "--kind", kind, "-o", site)
+    sources = os.pathsep.join(str(path) for path in site.glob("*/src"))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "mypy", "--strict", *(word for name in names for word in ("-p", name))],
+        cwd=site, env={**os.environ, "MYPYPATH": sources}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
