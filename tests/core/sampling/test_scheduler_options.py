@@ -83,7 +83,7 @@ def test_another_distribution_brings_one(monkeypatch) -> None:
             return {"doubled": SchedulerEntry(f"{__name__}:Doubled", "Doubled")}
 
     module = ModuleType("doubled_scheduler")
-    module.weft_schedulers = Elsewhere().weft_schedulers
+    module.weft_schedulers = Elsewhere().weft_schedulers  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "doubled_scheduler", module)
     registry = Registry([EntryPoint("doubled", "doubled_scheduler", "weft")])
     entry = registry.scheduler("doubled")
