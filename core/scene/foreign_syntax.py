@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 _WEIGHT = (
-    "A weight in a prompt is no more than words here: emphasise with a strategy such as attend_and_excite."
+    "A weight in a prompt is no more than words here: guidance strategies emphasise (`weft plugins list`)."
 )
 _SECTION = "It belongs under 'conditioners', in a section of its own."
 _FOREIGN = (
@@ -23,7 +23,7 @@ _FOREIGN = (
     ),
     (
         re.compile(r"(?<!\w)(?:BREAK|AND)(?!\w)"),
-        "The strategy composable adds the predictions of several prompts.",
+        "A guidance strategy adds the predictions of several prompts (`weft plugins list`).",
     ),
     (re.compile(r"(?<!\w)embedding:\S+"), _SECTION),
 )

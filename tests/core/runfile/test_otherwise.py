@@ -66,15 +66,15 @@ def test_an_override_has_no_comments(tmp_path: Path, override: str, prompt: str)
 
 
 FOREIGN = [
-    ("a (red ball:1.5) on grass", "(red ball:1.5)", "attend_and_excite"),
-    ("a (red ball: .8)", "(red ball: .8)", "attend_and_excite"),
-    ("a ((red)) ball", "((red))", "attend_and_excite"),
-    ("a ball++ on grass", "ball++", "attend_and_excite"),
+    ("a (red ball:1.5) on grass", "(red ball:1.5)", "guidance strategies emphasise"),
+    ("a (red ball: .8)", "(red ball: .8)", "guidance strategies emphasise"),
+    ("a ((red)) ball", "((red))", "guidance strategies emphasise"),
+    ("a ball++ on grass", "ball++", "guidance strategies emphasise"),
     ("a ball <lora:x:0.8>", "<lora:x:0.8>", "conditioners"),
     ("a ball, embedding:bad", "embedding:bad", "conditioners"),
     ("a [cat:dog:0.5]", "[cat:dog:0.5]", "steps"),
-    ("a cat AND a dog", "AND", "composable"),
-    ("a cat BREAK a dog", "BREAK", "composable"),
+    ("a cat AND a dog", "AND", "predictions of several prompts"),
+    ("a cat BREAK a dog", "BREAK", "predictions of several prompts"),
 ]
 
 
