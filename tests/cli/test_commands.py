@@ -92,7 +92,8 @@ def test_generate_writes_pictures_a_manifest_and_a_sheet(folder: Path) -> None:
         assert (line["file"], line["seed"], line["sweep"]) == (f"{name}.png", seed, {})
         content = (folder / "out" / line["file"]).read_bytes()
         assert line["sha256"] == hashlib.sha256(content).hexdigest()
-        assert Image.open(folder / "out" / line["file"]).size == (32, 32)
+        with Image.open(folder / "out" / line["file"]) as image:
+            assert image.size == (32, 32)
 
 
 def test_a_sweep_draws_every_variant(folder: Path) -> None:
@@ -214,7 +215,8 @@ def test_ctrl_c_ends_with_130_and_keeps_finished_pictures(folder: Path) -> None:
     assert len(pictures) >= 3
     assert not list(out.glob("*.partial"))
     for picture in pictures:
-        Image.open(picture).load()
+        with Image.open(picture) as image:
+            image.load()
 
 
 def test_models_as_json_say_the_state_of_their_files() -> None:
@@ -297,6 +299,7 @@ def test_demo_draws_its_prompts_on_one_sheet(folder: Path, monkeypatch: pytest.M
     assert done.exit_code == 0, done.output
     assert str(folder / "demo" / "demo.png") in done.stdout
     assert len(list((folder / "demo").glob("*-seed*.png"))) == len(demo.PROMPTS) * len(demo.SEEDS)
-    width, height = Image.open(folder / "demo" / "demo.png").size
+    with Image.open(folder / "demo" / "demo.png") as sheet:
+        width, height = sheet.size
     assert width > 4 * 192
     assert height > 4 * 192

@@ -164,10 +164,11 @@ def test_metrics_are_tabled_and_plotted(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(type(registry()), "metric", lambda self, name: found.get(name))
     done = weft("--set", "metrics=[bright]")
     assert done.exit_code == 0, done.output
-    rows = list(csv.DictReader((folder / "out" / "metrics.csv").open()))
+    rows = list(csv.DictReader((folder / "out" / "metrics.csv").read_text().splitlines()))
     assert [bool(row["bright"]) for row in rows] == [False] * 4 + [True] * 4
     assert {row["guidance.0.scale"] for row in rows} == {"1", "5"}
-    assert Image.open(folder / "out" / "metrics.png").width > 300
+    with Image.open(folder / "out" / "metrics.png") as plot:
+        assert plot.width > 300
     assert "guidance.0.scale: 5" in done.stdout
     assert re.search(r"\d+\.\d{3} \(-?\d+\.\d{3} to \d+\.\d{3}\)", done.stdout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 from weft.core.api.conditioner import Conditioner, Fixed, Prepared
@@ -136,7 +137,11 @@ class MapBlur(Conditioner):
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         from weft.core.api.map_edits import MapEdit
 
-        return Fixed((MapEdit(lambda maps, call: maps.mean(dim=2, keepdim=True).expand_as(maps)),))
+        return Fixed((MapEdit(_blurred),))
+
+
+def _blurred(maps, call):
+    return maps.mean(dim=2, keepdim=True).expand_as(maps)
 
 
 @record
@@ -144,6 +149,7 @@ class Bumps(Conditioner):
     """Port 4: constant residuals on every skip, on the middle block and on every down block."""
 
     name: ClassVar[str] = "bumps"
+    null = "none"  # as no test here is of a real method
 
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         import torch
@@ -180,6 +186,7 @@ class RandomLora(Conditioner):
     """Port 6: a low-rank delta on a linear layer and one on a convolution of the UNet, and one in the text encoder."""
 
     name: ClassVar[str] = "random_lora"
+    null = "none"
 
     def prepare(self, scene: Scene, model: ModelView) -> Prepared:
         from weft.core.api.ports import WeightDelta
@@ -201,6 +208,7 @@ UNET_LAYERS = (
 TEXT_LAYERS = ("encoder.layers.1.mlp.fc1",)
 
 
+@cache
 def lora(model, layers):
     """Random (up, down) pairs of rank 2, the same every time."""
     import torch
@@ -215,6 +223,7 @@ def lora(model, layers):
     return made
 
 
+@cache
 def fusers(unet, width: int):
     """diffusers' gated self-attention for every block, with open gates, the same every time."""
     import torch
@@ -250,6 +259,7 @@ class OpenFuser:
         return hidden + strength.view(-1, 1, 1) * (changed - hidden)
 
 
+@cache
 def bump_residuals(unet):
     """A residual module whose tensors are all the state's number."""
     from weft.core.api.ports import Residuals
@@ -273,6 +283,7 @@ def bump_residuals(unet):
     return module
 
 
+@cache
 def extra_convolution(unet):
     """A convolution from one channel to those of ``conv_in``, the same every time."""
     import torch
