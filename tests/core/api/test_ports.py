@@ -226,7 +226,7 @@ def test_every_pair(pair) -> None:
     assert torch.isfinite(draw(*(cls() for cls in pair), steps=2)).all()
 
 
-def test_the_absent_form_is_the_plugins_own_null() -> None:
+def test_the_absent_form_is_the_plugins_own_null(monkeypatch) -> None:
     """The null branch of classifier-free guidance runs with the fuser's null tokens, not without the fuser."""
     recorded = []
     modules = plugins.fusers(random_pipeline().unet, 32)
@@ -237,12 +237,9 @@ def test_the_absent_form_is_the_plugins_own_null() -> None:
             return super().__call__(hidden, state, strength, grid)
 
     plugin = plugins.Fuser()
-    original = plugins.fusers
-    plugins.fusers = lambda unet, width: {path: Spy(module.fuser) for path, module in modules.items()}
-    try:
-        draw(plugin, steps=1)
-    finally:
-        plugins.fusers = original
+    spies = {path: Spy(module.fuser) for path, module in modules.items()}
+    monkeypatch.setattr(plugins, "fusers", lambda unet, width: spies)
+    draw(plugin, steps=1)
     null, full = recorded[0]
     assert null == 0.0
     assert full > 0.0

@@ -117,7 +117,8 @@ def test_every_path_is_relative_and_no_time_is_kept(folder, drawn, tmp_path) -> 
 
 
 def test_other_programs_see_the_line_of_settings(folder) -> None:
-    line = Image.open(folder / "0000-seed7.png").info["parameters"]
+    with Image.open(folder / "0000-seed7.png") as image:
+        line = image.info["parameters"]
     prompt, negative, settings = line.split("\n")
     assert prompt == PROMPT
     assert negative == "Negative prompt: fog, rain"
@@ -128,7 +129,8 @@ def test_other_programs_see_the_line_of_settings(folder) -> None:
 def test_the_file_beside_it_stands_in_for_texts_that_are_lost(folder) -> None:
     path = folder / "0000-seed7.png"
     whole = read_provenance(path)
-    Image.open(path).convert("RGB").save(folder / "0000-seed7.jpg", quality=95)
+    with Image.open(path) as image:
+        image.convert("RGB").save(folder / "0000-seed7.jpg", quality=95)
     for lossy in ("0000-seed7.jpg", "0000-seed7.png"):
         if lossy.endswith("png"):
             write_file((folder / "0000-seed7.jpg").read_bytes(), path)
