@@ -204,7 +204,7 @@ def test_pictures_that_cannot_be_read_are_refused(tmp_path) -> None:
 
 
 def test_masks_that_say_nothing_are_refused() -> None:
-    with pytest.raises(weft.UserError, match=r"subject 'toy', field 'mask': expected bright pixels"):
+    with pytest.raises(weft.UserError, match=r"subject 'toy', field 'mask': expected a place that covers"):
         draw(weft.SubjectAdapter(), of=scene(mask=models.bright((0, 0, 0, 0))))
     with pytest.raises(weft.UserError, match=r"subject 'toy', field 'mask'.*32 x 32 pixels, found 16 x 16"):
         draw(weft.SubjectAdapter(), of=scene(mask=models.bright((0, 0, 9, 9), (16, 16))))
