@@ -318,16 +318,16 @@ def test_altering_lowers_the_loss_and_then_costs_nothing() -> None:
 def test_a_step_means_the_same_at_every_scale_of_the_latents() -> None:
     """Euler's latents are larger than what the UNet reads; the move that it sees is the same."""
     from weft.core.sampling.attention_energy import EnergyDescent
-    from weft.core.sampling.branch_evaluator import BranchEvaluator, PreparedScene
+    from weft.core.sampling.branch_evaluator import BranchEvaluator, MapRequest, PreparedScene
     from weft.core.unet.forward import UNetForward
 
     pipe = random_pipeline()
     evaluator = BranchEvaluator(UNetForward(pipe.unet), [PreparedScene(SCENE, pipe.view((32, 32)), {})])
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    paths = pipe.map_paths((8, 8))
+    request = MapRequest(Branch(), pipe.map_paths((8, 8)))
     step, timestep = Step(0, 5, 900.0, Branch()), torch.tensor(900)
     moved = [
-        EnergyDescent(weft.AttendAndExcite(2e4), evaluator, paths, step, timestep, torch.tensor(k)).run(
+        EnergyDescent(weft.AttendAndExcite(2e4), evaluator, request, step, timestep, torch.tensor(k)).run(
             latents / k
         )[0]
         * k
