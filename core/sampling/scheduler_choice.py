@@ -66,7 +66,7 @@ class SchedulerChoice:
             raise
         except Exception as error:  # of any kind: diffusers checks some options when they are used
             expected = f"{steps} steps and options that '{name}' takes"
-            raise UserError("sampler, field 'scheduler'", expected, str(error)) from None
+            raise UserError("sampler, field 'scheduler'", expected, str(error)) from error
 
 
 def choose(

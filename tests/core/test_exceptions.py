@@ -146,7 +146,7 @@ def assert_unharmed(
     before, given = state(), outputs()
     with monkeypatch.context() as patch:
         trap = set_trap(patch, owner, name, at, grad, error)
-        with pytest.raises((weft.PluginError, type(error))) as caught:
+        with pytest.raises((weft.WeftError, type(error))) as caught:
             generate(**options)
     assert trap.left == 0, "the place was not reached"
     assert error in (caught.value, caught.value.__cause__)

@@ -29,7 +29,7 @@ SAID = {
     "batch_equals_single": "seed 3 in a batch differs",
     "scenes_are_kept_apart": "scene 2 of a batch differs",
     "exact_mode_is_exact": "an image depends on those before it",
-    "is_repeatable": "",
+    "is_repeatable": "the same call again gives other latents",
     "other_scenes_leave_no_trace": "another scene in between changes the image",
     "schedule_is_kept": "with a schedule of 0 it changes the latents",
     "region_is_kept": "it acts outside its region",
