@@ -17,6 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # each other at every operation made one test of seconds last minutes (measured on 2 cores).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import helpers.type_checks  # noqa: E402, F401  # so that the hook finds it
 import jaxtyping  # noqa: E402
 
 # The kernels' dispatchers and inputs say in their own words what does not fit, and tests ask for these. A check would
@@ -27,7 +28,7 @@ KERNELS = [
     for path in (ROOT / "kernels").rglob("*.py")
     if path.stem not in UNCHECKED
 ]
-jaxtyping.install_import_hook(["weft.core", "weft.plugins", *KERNELS], "beartype.beartype")
+jaxtyping.install_import_hook(["weft.core", "weft.plugins", *KERNELS], "helpers.type_checks.checked")
 
 read = SourceFileLoader.get_data
 
