@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import signal
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
@@ -146,8 +147,12 @@ def test_a_built_in_keeps_its_name(point) -> None:
 
 def test_an_interrupt_from_outside_goes_through(point) -> None:
     press = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)"
-    with pytest.raises(KeyboardInterrupt):
-        Registry([point("pressed", press)]).plugins()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Registry([point("pressed", press)]).plugins()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_a_plugin_prints_leaves_stdout_alone(point, capfd) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,9 +66,8 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def place(model, tmp_path, monkeypatch) -> Path:
-    if "many_files" not in [one.name for one in registry().loaded()]:
-        registry().add(ManyFiles)
+def place(model, tmp_path) -> Iterator[Path]:
+    registry().add(ManyFiles)
     (tmp_path / "model").symlink_to(model)
     (tmp_path / "weights" / "inner").mkdir(parents=True)
     for name in ("one.bin", "two.bin", "inner/three.bin"):
@@ -76,7 +75,9 @@ def place(model, tmp_path, monkeypatch) -> Path:
     for name in ("depth", "front"):
         Image.new("RGB", (32, 32), "red").save(tmp_path / f"{name}.png")
     (tmp_path / "run.yaml").write_text(RUN)
-    return tmp_path
+    yield tmp_path
+    found = registry()._plugins  # what is added is for this test alone
+    found[:] = [one for one in found if one.value is not ManyFiles]
 
 
 def test_they_are_relative_to_the_run_file(place: Path) -> None:
