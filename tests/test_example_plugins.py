@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.installed import install_package
 from typer.testing import CliRunner
 
 from weft.cli.app import app
@@ -62,17 +62,7 @@ def test_ruff_is_content(package: Path) -> None:
 @pytest.mark.timeout(1800)
 @every
 def test_it_is_installed_and_green(package: Path, tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    options: list[str | Path] = [
-        "--quiet",
-        "--no-index",
-        "--no-build-isolation",
-        "--no-deps",
-        "--target",
-        target,
-    ]
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, package], check=True, timeout=120)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), *sys.path])}
+    environment = install_package(package, tmp_path / "target")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", "-q", "--rootdir", package, "-o", "pythonpath=", package / "tests"],
         cwd=tmp_path, env=environment, capture_output=True, text=True,

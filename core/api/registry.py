@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import PluginError, UserError, did_you_mean
 from . import hookspecs
@@ -23,6 +23,9 @@ BUILT_IN = "weft"
 
 ARGUMENTS = {"conditioner": "conditioners", "guidance": "guidance"}
 """Where a kind of plugin is named: an argument of `Pipeline.generate` and a setting of a run file."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,7 @@ class Registry:
         """
         elsewhere = "/" in name or (folder / name).exists()
         claims = self._named(self._models, name, everywhere=not elsewhere)
-        if len(claims) > 1:
-            raise _contested(claims, "model")
-        return claims[0].value if claims else None
+        return _only(claims, ModelCard, "model")
 
     def metric(self, name: str) -> Metric | None:
         """The metric of this name, or None.
@@ -157,9 +158,7 @@ class Registry:
             PluginError: two distributions claim the name.
         """
         claims = self._named(self._metrics, name, everywhere=True)
-        if len(claims) > 1:
-            raise _contested(claims, "metric")
-        return claims[0].value if claims else None
+        return _only(claims, Metric, "metric")
 
     def scheduler(self, name: str) -> SchedulerEntry | None:
         """The scheduler of this name, from the entry point of that name; None where there is none.
@@ -168,9 +167,7 @@ class Registry:
             PluginError: two distributions claim the name.
         """
         claims = self._named(self._schedulers, name)
-        if len(claims) > 1:
-            raise _contested(claims, "scheduler")
-        return claims[0].value if claims else None
+        return _only(claims, SchedulerEntry, "scheduler")
 
     def plugins(self) -> list[Found]:
         """Every plugin that is installed; imports them all."""
@@ -328,6 +325,18 @@ def distribution_name(point: EntryPoint) -> str:
 def _near(path: Path) -> Path:
     """As a user types it: from the folder that the program was started in, where it lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _only(claims: Sequence[Found], kind: type[T], what: str) -> T | None:
+    """The one of a kind that a name stands for, or None.
+
+    Raises:
+        PluginError: two distributions claim the name.
+    """
+    if len(claims) > 1:
+        raise _contested(claims, what)
+    value: T | None = claims[0].value if claims else None
+    return value
 
 
 def _contested(claims: Sequence[Found], what: str) -> PluginError:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from ..api.generation_settings import Reproducibility
 from ..api.guidance import DEFAULT_GUIDANCE
-from ..api.load_settings import Device, Dtype, LoadSettings, Prediction, Variant
+from ..api.load_settings import LoadSettings
 from ..api.registry import ARGUMENTS
 from ..api.sampler_settings import SamplerSettings
 from ..scene.record import record
@@ -44,8 +43,8 @@ class SeedRange:
 
 
 @record
-class Settings(Scene):
-    """The top level of a run file, before its plugins are looked up: a scene, and how it is drawn.
+class Settings(LoadSettings, Scene):
+    """The top level of a run file, before its plugins are looked up: a scene, and how a model is loaded and draws it.
 
     Args:
         version: of this format.
@@ -57,13 +56,6 @@ class Settings(Scene):
         reproducibility: exact gives the same bits whatever is drawn beside an image.
         seeds: one image each; a list, or a count and the first one.
         metrics: what is measured of every image.
-        device: where the model runs, such as cpu, cuda or cuda:1; a GPU when there is one, by default.
-        dtype: of the model's parameters; float32 on the CPU and float16 on a GPU, by default.
-        variant: of the model's files, such as fp16; by default those of full precision where there is a choice.
-        vae: a file or a folder of another autoencoder; checkpoints without one need it.
-        vae_slicing: decode the images of a batch one by one, in less memory.
-        vae_tiling: decode large images in tiles, in less memory; seams may be seen.
-        prediction_type: what the model was trained to predict, where its files do not say, or not what is right.
     """
 
     version: Literal[1] = Field(kw_only=True)
@@ -75,13 +67,6 @@ class Settings(Scene):
     reproducibility: Reproducibility = "normal"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_SEEDS)] = (0,)
     metrics: tuple[str, ...] = ()
-    device: Device | None = None
-    dtype: Dtype | None = None
-    variant: Variant | None = None
-    vae: Path | None = None
-    vae_slicing: bool = False
-    vae_tiling: bool = False
-    prediction_type: Prediction | None = None
 
     def __post_init__(self) -> None:
         """Phrases are checked by `scene`; `Reader` has reported the wrong ones, all of them, with their lines."""
@@ -95,5 +80,6 @@ class Settings(Scene):
         return LoadSettings(**{name: getattr(self, name) for name in LOAD_FIELDS})
 
 
-SETTINGS = tuple(dict.fromkeys(("version", "model", *SCENE, *(f.name for f in dataclasses.fields(Settings)))))
+_OWN = tuple(field.name for field in dataclasses.fields(Settings) if field.name not in LOAD_FIELDS)
+SETTINGS = tuple(dict.fromkeys(("version", "model", *SCENE, *_OWN, *LOAD_FIELDS)))
 """Every setting of the top level, in the order of a run file."""

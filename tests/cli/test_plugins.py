@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from helpers.installed import install
+from helpers.installed import install, install_package
 from typer.testing import CliRunner, Result
 
 import weft
@@ -194,18 +194,8 @@ def test_a_minimal_conditioner_is_fifteen_lines() -> None:
 def test_a_new_package_is_installed_and_green(kind: Kind, site: Path) -> None:
     """Without a network, as its README says, but into a folder."""
     run("plugins", "new", "red_eyes", "--kind", kind, "-o", site)
-    package, target = site / "weft-red-eyes", site / "target"
-    options: list[str | Path] = [
-        "--quiet",
-        "--no-index",
-        "--no-build-isolation",
-        "--no-deps",
-        "--target",
-        target,
-    ]
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, package], check=True, timeout=120)
-    path = os.pathsep.join([str(target), *sys.path])
-    environment = {**os.environ, "PYTHONPATH": path}
+    package = site / "weft-red-eyes"
+    environment = install_package(package, site / "target")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", "-q", "-c", "pyproject.toml"],
         cwd=package, env=environment, capture_output=True, text=True,

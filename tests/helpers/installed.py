@@ -1,9 +1,20 @@
-"""Distributions as pip leaves them, for tests of what is found: metadata and a module in a folder."""
+"""Distributions in a folder: as pip leaves them, for tests of what is found, and packages that pip installs."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
+
+
+def install_package(package: Path, target: Path) -> dict[str, str]:
+    """Install a package into a folder, without a network, and give the environment in which it is there."""
+    options: list[str | Path] = ["--quiet", "--no-index", "--no-build-isolation", "--no-deps"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", target, package]
+    subprocess.run(command, check=True, timeout=120)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), *sys.path])}
 
 
 def install(folder: Path, name: str, source: str, group: str = "weft", distribution: str = "") -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from diffusers import StableDiffusionPipeline
+from pydantic import ValidationError
 
 from weft.zoo.stickers import HELD_OUT_SUBJECTS, TRAIN_SUBJECTS, sample
 from weft.zoo.stickers.training import image_tower, rendered
@@ -183,11 +185,18 @@ def test_looks_are_told_of_every_individual() -> None:
 
 
 def test_the_recipes_are_valid() -> None:
-    kinds = {
+    kinds: dict[str, Any] = {
         "pictures": pictures.PicturesRecipe, "vae": VaeRecipe, "clip": clip.ClipRecipe,
         "image_tower": image_tower.ImageTowerRecipe, "latents": latents.LatentsRecipe,
         "unet": unet.UNetRecipe, "export": ExportRecipe,
     }  # fmt: skip
     whole_run = read(Recipes, RECIPES / "stickers.yaml")
-    for stage, kind in kinds.items():
-        read(kind, RECIPES / getattr(whole_run, stage))
+    named = {stage: RECIPES / getattr(whole_run, stage) for stage in kinds}
+    recipes: dict[str, Any] = {stage: read(kinds[stage], path) for stage, path in named.items()}
+    assert {stage: type(recipe) for stage, recipe in recipes.items()} == kinds
+    assert len(set(named.values())) == len(kinds), "two stages share a recipe"
+    for stage, path in named.items():
+        others = [kind for kind in kinds.values() if kind is not kinds[stage]]
+        for other in others:  # a stage's recipe is no other stage's
+            with pytest.raises(ValidationError):
+                read(other, path)
