@@ -51,6 +51,22 @@ def test_the_readmes_python_draws(monkeypatch, tmp_path) -> None:
     assert len(list(tmp_path.glob("*.png"))) == 4
 
 
+@pytest.mark.parametrize("page", ["routing", "sampling"])
+def test_the_pages_python_draws(page: str) -> None:
+    """As it stands there, but for the number of steps, with the pipeline and the scenes that the page speaks of."""
+    image = Image.new("RGB", (64, 64), "green")
+    names: dict[str, Any] = {
+        "weft": weft,
+        "pipe": weft.load("tiny"),
+        "scene": weft.Scene("a red ball on grass"),
+        "edit": weft.Scene("a blue ball on grass", source=image),
+    }
+    codes = blocks(ROOT / "docs" / f"{page}.md", "python")
+    assert codes
+    for code in codes:
+        exec(code.replace("steps=10", "steps=2"), names)
+
+
 def test_the_readmes_run_file_is_right(tmp_path) -> None:
     """Paths in it are relative to its folder, which is the checkout for who follows the page."""
     (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)

@@ -73,6 +73,23 @@ def test_regions_that_share_the_image_are_the_conditioner_everywhere(plugin) -> 
         torch.testing.assert_close(together, expected, rtol=0, atol=2e-4)
 
 
+def test_all_of_it_is_one_batch_of_the_unet() -> None:
+    """Every port at once, each in another region and at other steps, with both branches of the guidance."""
+    pipe, calls = random_pipeline(), []
+    handle = pipe.unet.conv_in.register_forward_hook(lambda *call: calls.append(len(call[-1])))
+    regions: list[Any] = ["toy", "dog", "rest", weft.Region(box=(0.2, 0.2, 0.9, 0.9))]
+    schedules: list[Any] = [1.0, (0.0, 0.5), (0.3, 1.0), {0: 1.0, 1: 0.2}]
+    conditioners = [
+        plugin(region=regions[number % 4], schedule=schedules[(number + 1) % 4])
+        for number, plugin in enumerate(plugins.ALL)
+    ]
+    try:
+        pipe.generate(SCENE, conditioners, [weft.ClassifierFree(3.0)], steps=3, seeds=(0, 1))
+    finally:
+        handle.remove()
+    assert calls == [4, 4, 4]
+
+
 def test_the_rest_is_what_lies_in_no_subjects_box() -> None:
     model = random_pipeline().view((SIZE, SIZE))
     rest = model.area(weft.Region(rest=True), SCENE)
