@@ -13,8 +13,8 @@ from PIL import Image
 from ..api.registry import registry
 from ..errors import UserError
 from ..report.entries import Entry, sheets
+from ..report.interval import Interval
 from ..report.plot import plot
-from ..report.statistics import Interval
 from ..scene.image_formats import open_written
 from ..storage.atomic import write_file, write_image
 from .job import Item

@@ -19,9 +19,9 @@ from ..api.sampler_settings import SamplerSettings
 from ..errors import UserError, did_you_mean
 from ..pipeline import Pipeline
 from ..report.entries import Entry, lines, spread
+from ..report.interval import UNBOUNDED, Interval
 from ..report.plot import plot
 from ..report.sheet import Row, sheet
-from ..report.statistics import UNBOUNDED, Interval
 from ..result import Result
 from ..runfile.settings_tree import split_path
 from ..runfile.sweep import MAX_VARIANTS

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from .interval import UNBOUNDED, Interval
 from .sheet import Row, sheet
-from .statistics import UNBOUNDED, Interval, mean_interval
 
 IMAGES_A_SHEET = 100
 SHEETS = 10
@@ -86,7 +86,11 @@ def means(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, dict[str,
 def spread(values: Sequence[float], bounds: Interval = UNBOUNDED) -> tuple[float, float, float]:
     """(low, mean, high) of the mean's 95 % interval; all the same for one value, which shows no spread."""
     mean = fmean(values)
-    low, high = mean_interval(values, bounds) if len(values) > 1 else (mean, mean)
+    if len(values) < 2:
+        return mean, mean, mean
+    from .statistics import mean_interval
+
+    low, high = mean_interval(values, bounds)
     # a value beyond its metric's bounds may leave the mean outside
     return min(low, mean), mean, max(high, mean)
 

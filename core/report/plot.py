@@ -10,8 +10,8 @@ from PIL import Image
 
 from ..errors import UserError
 from .entries import Entry, shortened, spread
+from .interval import UNBOUNDED, Interval
 from .palette import color_of
-from .statistics import UNBOUNDED, Interval
 
 CURVES = 8
 """More values of the second setting than this are averaged."""

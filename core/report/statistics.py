@@ -10,13 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .interval import UNBOUNDED, Interval
+
 NORMAL: Final = 1.959964
 """The 97.5 % quantile of the normal distribution."""
 RESAMPLES: Final = 10_000
-UNBOUNDED: Final = (-math.inf, math.inf)
-
-Interval = tuple[float, float]
-"""(low, high)."""
 
 
 def mean_interval(values: Sequence[float], bounds: Interval = UNBOUNDED) -> Interval:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from PIL import Image
 
 from .image_io import SIXTEEN_BITS, read_image
-from .masks import mask_image
 from .scene import ImageSource
 
 
@@ -23,8 +21,12 @@ def portable_image(image: Image.Image) -> Image.Image:
     """An open image as a PNG file can hold it, so that it is read from there as it would be read here."""
     whole = decoded_image(image, "an open image")
     if whole.mode == "F":  # only masks are
+        from .masks import mask_image
+
         return mask_image(whole, "an open image")
     if whole.mode == "I":
+        import numpy as np  # a tenth of a second, which commands that draw nothing need not wait for
+
         return Image.fromarray(np.asarray(whole).clip(0, SIXTEEN_BITS).astype(np.uint16))
     kept = whole.mode in ("RGB", "RGBA", "L", "LA", "1", "I;16") and "transparency" not in whole.info
     return whole if kept else whole.convert("RGBA")
